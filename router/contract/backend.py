@@ -1,0 +1,145 @@
+"""The one interface every backend implements, and the small values that cross it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
+
+from router.contract.card import Asset, ModelCard, ResolvedRequest
+from router.contract.words import Words
+
+
+class Operation(BaseModel):
+    """The backend's handle on an accepted job: opaque JSON, no secrets, no signed URLs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ref: str
+    """The provider's own task id, as its bill shows it."""
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+    warnings: tuple[Words, ...] = ()
+    estimated_usd: Decimal | None = None
+    """The most this task may cost, where the provider says so at submit."""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Not done yet."""
+
+    progress: float | None = None
+    """0..1, None where the provider does not tell."""
+    poll_after: float | None = None
+    """Seconds until the next look makes sense."""
+    queued: bool = False
+    """Accepted but waiting in the provider's own queue."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One result: a URL (maybe signed, maybe short-lived) or a file of ours."""
+
+    url: str | None = None
+    path: Path | None = None
+    mime: str = "video/mp4"
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Done; fetch the outputs at once, links expire."""
+
+    outputs: tuple[Output, ...]
+    billed_usd: Decimal | None = None
+    """What the provider says it charged; None where it does not say."""
+    details: dict[str, JsonValue] = field(default_factory=dict)
+    """Facts worth keeping with the clip (the seed the provider used, model version)."""
+
+
+class MediaReader(Protocol):
+    """Read access to the media store, all a backend gets of it."""
+
+    def path(self, asset: Asset) -> Path:
+        """The file itself; never written to."""
+        ...
+
+
+@dataclass(frozen=True)
+class BackendConfig:
+    """What a backend is made from. One per `[provider]` table."""
+
+    name: str
+    cards: Mapping[str, ModelCard]
+    media: MediaReader
+    scratch: Path
+    """A folder for temporary files of this backend."""
+    base_url: str | None = None
+    """Overrides the provider's own, for a second account, a self-hosted server or the sandbox twin."""
+    key: SecretStr | None = None
+    extra_keys: Mapping[str, SecretStr] = field(default_factory=dict)
+    """Further secrets by the name of their variable (a key pair's second half)."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of the `[provider]` table."""
+    credit_usd: Decimal | None = None
+    sandbox: bool = False
+    """True while a sandbox twin stands in: loopback result links are allowed."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Turns a request into a video. Raises GatewayError and nothing else on purpose."""
+
+    name: str
+
+    async def submit(self, request: ResolvedRequest, *, key: str) -> Operation:
+        """Start and return at once. `key` is our attempt id, sent where the provider has a place for it."""
+        ...
+
+    async def poll(self, operation: Operation) -> Pending | Completed:
+        """Look once. Raises how the job ended, or that the look failed."""
+        ...
+
+    async def fetch(self, output: Output, to: Path) -> None:
+        """Write the result to `to` (a new file). Raises LinkExpired, StorageFull, Unavailable, OutputInvalid."""
+        ...
+
+    async def cancel(self, operation: Operation) -> bool:
+        """Ask to cancel; True when the provider agreed. `poll` then tells how it ended and what it cost."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and children."""
+        ...
+
+
+@runtime_checkable
+class Finds(Protocol):
+    """A backend that can look for a job whose answer was lost."""
+
+    async def find(self, key: str, since: datetime) -> Operation | None:
+        """The operation that was accepted for `key` at or after `since`, if there is one."""
+        ...
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A backend that has a cheap harmless authenticated call."""
+
+    async def check(self) -> Mapping[str, JsonValue]:
+        """Facts about the account: `balance_usd` and whatever else the provider tells. Raises GatewayError."""
+        ...
+
+
+CommitSending = Callable[[], Awaitable[None]]
+commit_sending: ContextVar[CommitSending | None] = ContextVar("commit_sending", default=None)
+"""Set by the engine around `submit`; awaited by the backend as the last thing before the call that spends."""
+
+
+async def about_to_spend() -> None:
+    """Await the engine's commit of `sending`. Called once, right before the call that buys."""
+    commit = commit_sending.get()
+    if commit is not None:
+        await commit()

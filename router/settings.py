@@ -1,0 +1,239 @@
+"""One frozen Settings from the environment and `understudy.toml`; keys and tokens are never printed."""
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from router.contract.errors import ServerTrouble
+from router.contract.request import Mode, Substitutes
+from router.contract.words import words
+
+PREFIX = "UNDERSTUDY_"
+SETTINGS_FILE = "understudy.toml"
+KEYS_FILE = "keys.env"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RouterSettings(_Section):
+    """How jobs are routed."""
+
+    mode: Mode = Mode.CLOUD_FIRST
+    too_expensive_usd_per_second: Decimal | None = Field(default=None, ge=0)
+    """Cloud offers above this price per second of video count as too expensive; absent: none is."""
+    substitutes: Substitutes | None = None
+    default_deadline: float = Field(default=900, gt=0)
+    """Seconds; only plans jobs without a deadline, never fails them."""
+    cloud_patience_s: float = Field(default=0, ge=0)
+    """How long a resting cloud offer may be waited for in `cloud-first`."""
+    max_attempts: int = Field(default=6, ge=1, le=50)
+
+
+class BudgetSettings(_Section):
+    """Server-wide hard budgets. Money counts on the day it was reserved."""
+
+    day_usd: Decimal | None = Field(default=None, ge=0, le=10_000_000)
+    month_usd: Decimal | None = Field(default=None, ge=0, le=100_000_000)
+    timezone: str = "UTC"
+    project_day_usd: dict[str, Decimal] = Field(default_factory=dict)
+    """Hard budget per project and day."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is no IANA time zone; use a name such as Asia/Tokyo")
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone in which days and months turn."""
+        return ZoneInfo(self.timezone)
+
+
+class LocalSettings(_Section):
+    """Our own device."""
+
+    enabled: bool = True
+    demo_model: bool = False
+    """Let the shipped tiny model stand in although other backends are set up (demo and tests)."""
+    models: dict[str, str] = Field(default_factory=dict)
+    """Local model name -> directory in diffusers format, for models that are not shipped."""
+    device: str = "auto"
+    idle_unload_s: float = Field(default=600, gt=0)
+    watts: float = Field(default=570, gt=0)
+    """Assumption: RTX 4090 board power 450 W + 120 W host."""
+    kwh_usd: Decimal = Field(default=Decimal("0.207"), ge=0)
+    """Assumption: 31 yen per kWh at 150 yen per dollar."""
+
+
+class ServerSettings(_Section):
+    """The HTTP door and the page."""
+
+    token: SecretStr | None = None
+    max_upload_mb: int = Field(default=64, ge=1, le=2048)
+    allowed_hosts: tuple[str, ...] = ()
+    """Further Host names this server answers to, besides loopback and the address it listens on."""
+
+
+class StorageSettings(_Section):
+    """The data folder."""
+
+    keep_days: int | None = Field(default=None, ge=1)
+    """Finished jobs, their events and clips are deleted after this many days; absent: kept. The ledger stays."""
+    min_free_mb: int = Field(default=500, ge=0)
+    """A download does not start below this much free disk."""
+    max_download_mb: int = Field(default=2048, ge=1)
+    fetch_private_urls: bool = False
+    """Whether image URLs of callers may point to private addresses."""
+
+
+class Settings(_Section):
+    """Everything that can be set. Commands' options win over the environment, the environment over the file."""
+
+    home: Path
+    database_url: str
+    sandbox_url: str | None = None
+    router: RouterSettings = RouterSettings()
+    budget: BudgetSettings = BudgetSettings()
+    local: LocalSettings = LocalSettings()
+    server: ServerSettings = ServerSettings()
+    storage: StorageSettings = StorageSettings()
+    providers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """`[providers.NAME]`: `enabled`, `base_url`, further keys of that provider."""
+    keys: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
+    """Secrets by the name of their variable, from the environment and `keys.env`."""
+
+    @classmethod
+    def load(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Self:
+        """Read file, environment and command options; raises ServerTrouble with a message that says what to fix.
+
+        `overrides` is section -> key -> value, from a command's options.
+        """
+        env = os.environ if environ is None else environ
+        home = Path(env.get(f"{PREFIX}HOME") or user_data_path("understudy", appauthor=False)).expanduser().absolute()
+        data = _read_file(home / SETTINGS_FILE)
+        for section in _SECTIONS:
+            table = data.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise _broken(home / SETTINGS_FILE, f"[{section}] must be a table")
+            for key in _SECTIONS[section].model_fields:
+                value = env.get(f"{PREFIX}{section}_{key}".upper())
+                if value not in (None, ""):
+                    table[key] = _from_env(value)
+            table.update((overrides or {}).get(section, {}))
+        data["home"] = home
+        data["database_url"] = (
+            env.get(f"{PREFIX}DATABASE_URL") or data.get("database_url") or f"sqlite:///{home / 'understudy.sqlite'}"
+        )
+        data["sandbox_url"] = (env.get(f"{PREFIX}SANDBOX_URL") or data.get("sandbox_url") or "").rstrip("/") or None
+        data["keys"] = {**_read_keys(home / KEYS_FILE), **_keys_of(env)}
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            lines = "; ".join(
+                f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+                for item in error.errors(include_input=False, include_url=False)
+            )
+            raise _broken(home / SETTINGS_FILE, lines) from None
+
+    def key(self, name: str) -> SecretStr | None:
+        """The secret of that variable name, if set."""
+        return self.keys.get(name)
+
+    @property
+    def media_dir(self) -> Path:
+        """Where clips and inputs lie."""
+        return self.home / "media"
+
+
+_SECTIONS: dict[str, type[_Section]] = {
+    "router": RouterSettings,
+    "budget": BudgetSettings,
+    "local": LocalSettings,
+    "server": ServerSettings,
+    "storage": StorageSettings,
+}
+_KEY_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_KEY_ID", "_CREDENTIALS")
+
+
+def _keys_of(env: Mapping[str, str]) -> dict[str, SecretStr]:
+    """Only names that look like credentials are kept, so that the rest of the environment is not copied about."""
+    return {k: SecretStr(v) for k, v in env.items() if k.endswith(_KEY_ENDINGS) and not k.startswith(PREFIX) and v}
+
+
+def _from_env(value: str) -> Any:
+    """Tables and lists are written as in TOML; everything else is left to the field's own parser."""
+    if value[:1] in "[{":
+        try:
+            return tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError:
+            return value
+    return value
+
+
+def _broken(path: Path, what: str) -> ServerTrouble:
+    return ServerTrouble(
+        words(
+            f"Settings are broken ({path.name} or its environment twins): {what}",
+            f"設定に誤りがあります({path.name} または対応する環境変数): {what}",
+        )
+    )
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _broken(path, str(error)) from None
+    except OSError as error:
+        raise ServerTrouble(
+            words(f"Cannot read {path.name}: {error.strerror}", f"{path.name} を読めません: {error.strerror}")
+        ) from None
+
+
+def _read_keys(path: Path) -> dict[str, SecretStr]:
+    """`NAME=value` lines; a file that others can read is refused."""
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ServerTrouble(
+            words(f"Cannot read {path.name}: {error.strerror}", f"{path.name} を読めません: {error.strerror}")
+        ) from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ServerTrouble(
+            words(
+                f"{path.name} holds keys and can be read by others. Run: chmod 600 {path.name}",
+                f"{path.name} にはキーが含まれていますが、他のユーザーが読める状態です。chmod 600 {path.name} を実行してください。",
+            )
+        )
+    pairs = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip().removeprefix("export ")
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise _broken(path, f"line {number} is not NAME=value")
+        pairs[name.strip()] = SecretStr(value.strip().strip("'\""))
+    return pairs
