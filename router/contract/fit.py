@@ -1,0 +1,490 @@
+"""Fits a request to one model: every field decided, or every misfit listed at once. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from router.contract.card import InputKey, InputMedia, ModelCard, ResolvedRequest
+from router.contract.errors import Misfit, UnsupportedRequest
+from router.contract.request import CAMERA_PRESETS, Camera, FrameType, Quality, Task, VideoRequest
+from router.contract.shape import fit_shape
+from router.contract.words import Words, words
+
+AXIS_PRESETS = frozenset(
+    {
+        *("zoom_in", "zoom_out", "pan_left", "pan_right", "tilt_up", "tilt_down", "roll_left", "roll_right"),
+        *("truck_left", "truck_right", "pedestal_up", "pedestal_down"),
+    }
+)
+"""Presets that one axis can say; `truck` is the horizontal axis, `pedestal` the vertical one."""
+NEEDS_VIDEO = frozenset({Task.VIDEO_TO_VIDEO, Task.EXTEND, Task.UPSCALE})
+NO_FRAMES = frozenset({Task.EXTEND, Task.UPSCALE, Task.TEXT_TO_IMAGE})
+LIVES_OFF_INPUT = frozenset({*NEEDS_VIDEO, Task.LIP_SYNC, Task.AVATAR})
+"""Tasks that are nothing without their input references; those cannot be left out."""
+EPSILON = 1e-6
+
+
+def fit(
+    request: VideoRequest, card: ModelCard, *, seed: int, inputs: Mapping[InputKey, InputMedia]
+) -> ResolvedRequest:
+    """The request as this model will make it; raises UnsupportedRequest with every misfit of this card.
+
+    `seed` is used where the caller gave none and the model takes one. `inputs` holds each frame (by its type) and
+    each reference (by its index) already taken into the media store; a missing one is a KeyError, a mistake of ours.
+    `duration` of the result is what will really be made, 0.0 where neither card nor input tells.
+    """
+    fitting = _Fitting(request, card, inputs)
+    resolved = fitting.resolve(seed)
+    if fitting.misfits:
+        en = "; ".join(misfit.reason.en for misfit in fitting.misfits)
+        ja = "。".join(misfit.reason.ja for misfit in fitting.misfits)
+        raise UnsupportedRequest(
+            words(f"{card.id} cannot make this: {en}.", f"{card.id} では対応できません: {ja}。"),
+            misfits=fitting.misfits,
+        )
+    return resolved
+
+
+class _Fitting:
+    """One request on its way to one card; collects what does not fit and what was changed."""
+
+    def __init__(self, request: VideoRequest, card: ModelCard, inputs: Mapping[InputKey, InputMedia]) -> None:
+        self.request = request
+        self.card = card
+        self.task = request.effective_task
+        self.first = inputs[FrameType.FIRST] if request.frame(FrameType.FIRST) else None
+        self.last = inputs[FrameType.LAST] if request.frame(FrameType.LAST) else None
+        self.given = tuple(inputs[index] for index in range(len(request.input_references)))
+        self.misfits: list[Misfit] = []
+        self.warnings: list[Words] = []
+
+    def resolve(self, seed: int) -> ResolvedRequest:
+        """Every field in turn; a misfit that may be dropped leaves the model's default and a warning."""
+        request, card = self.request, self.card
+        self._task()
+        self._prompt()
+        first, last = self._frames()
+        image = first or last
+        shape = fit_shape(
+            card,
+            request.resolution,
+            request.aspect_ratio,
+            image.asset if image else None,
+            refuse=self.refuse,
+            warn=self.warnings.append,
+        )
+        fps = self._fps()
+        references = self._references()
+        return ResolvedRequest(
+            model=card.id,
+            backend=card.backend,
+            wire_id=card.wire_id,
+            task=self.task,
+            prompt=request.prompt,
+            negative_prompt=self._negative_prompt(),
+            first_frame=first,
+            last_frame=last,
+            references=references,
+            duration=self._duration(fps, references),
+            resolution=shape.resolution,
+            aspect_ratio=shape.aspect_ratio,
+            width=shape.width,
+            height=shape.height,
+            fps=fps,
+            seed=self._seed(seed),
+            guidance=self._guidance(),
+            quality=self._quality(),
+            camera=self._camera(),
+            generate_audio=self._audio(),
+            effect=self._effect(),
+            options=self._options(),
+            warnings=tuple(self.warnings),
+        )
+
+    def refuse(self, field: str, reason: Words, droppable: bool = True) -> None:
+        """Note a misfit, or, where the caller allows leaving the field out, a warning."""
+        if droppable and self.request.preferences.may_drop(field):
+            self.warnings.append(
+                words(
+                    f"{field} was left out: {reason.en}.",
+                    f"{field} の指定は使われませんでした: {reason.ja}。",
+                )
+            )
+        else:
+            self.misfits.append(Misfit(field=field, reason=reason, droppable=droppable))
+
+    def _task(self) -> None:
+        card = self.card
+        if self.task not in card.tasks:
+            can = ", ".join(card.tasks)
+            self.refuse(
+                "task",
+                words(
+                    f"{self.task} is not possible; this model does: {can}",
+                    f"{self.task} には対応していません。このモデルでできること: {can}",
+                ),
+                droppable=False,
+            )
+
+    def _prompt(self) -> None:
+        card, prompt = self.card, self.request.prompt
+        if card.prompt_required and not prompt:
+            self.refuse(
+                "prompt",
+                words(
+                    "this model needs a prompt; describe the clip",
+                    "プロンプトが必要です。動画の内容を記述してください",
+                ),
+                droppable=False,
+            )
+        length = prompt_length(prompt, card)
+        if card.prompt_max is not None and length > card.prompt_max:
+            unit_en, unit_ja = _UNITS[card.prompt_unit]
+            self.refuse(
+                "prompt",
+                words(
+                    f"the prompt has {length} {unit_en}, this model takes at most {card.prompt_max}; shorten it",
+                    f"プロンプトは {length} {unit_ja}ですが、上限は {card.prompt_max} {unit_ja}です。短くしてください",
+                ),
+                droppable=False,
+            )
+        language = self.request.prompt_language
+        known = {tag.lower().split("-")[0] for tag in card.languages}
+        if language and known and language.lower().split("-")[0] not in known:
+            spoken = ", ".join(card.languages)
+            self.refuse(
+                "prompt_language",
+                words(
+                    f"prompts in {language} are not understood; understood: {spoken}",
+                    f"言語 {language} のプロンプトは理解できません。対応言語: {spoken}",
+                ),
+            )
+
+    def _frames(self) -> tuple[InputMedia | None, InputMedia | None]:
+        card, first, last = self.card, self.first, self.last
+        if (first or last) and self.task in NO_FRAMES:
+            self.refuse(
+                "frame_images",
+                words(
+                    f"{self.task} takes no frame images; leave frame_images out",
+                    f"{self.task} ではフレーム画像を使えません。frame_images を省略してください",
+                ),
+            )
+            return None, None
+        if last and not card.last_frame:
+            self.refuse(
+                "last_frame",
+                words(
+                    "this model takes no last frame; give a first frame only",
+                    "終了フレームには対応していません。開始フレームだけを指定してください",
+                ),
+                droppable=first is not None,
+            )
+            last = None
+        elif last and first is None and not card.last_frame_alone:
+            self.refuse(
+                "last_frame",
+                words(
+                    "a last frame works only together with a first frame; add one",
+                    "終了フレームだけでは生成できません。開始フレームも指定してください",
+                ),
+                droppable=False,
+            )
+        return first, last
+
+    def _references(self) -> tuple[InputMedia, ...]:
+        kept: set[int] = set()
+        for kind, (name_en, name_ja) in _KINDS.items():
+            given = [index for index, media in enumerate(self.given) if media.type == kind]
+            count, most = len(given), self.card.references.get(kind, 0)
+            kept.update(given[:most])
+            if count > most:
+                self.refuse(
+                    "input_references",
+                    words(
+                        f"{count} {name_en} references were given, this model takes at most {most}"
+                        if most
+                        else f"this model takes no {name_en} references; leave them out",
+                        f"参照{name_ja}が {count} 件ありますが、上限は {most} 件です"
+                        if most
+                        else f"参照{name_ja}には対応していません。省略してください",
+                    ),
+                    droppable=self.task not in LIVES_OFF_INPUT,
+                )
+        if self.task in NEEDS_VIDEO and not any(media.type == "video" for media in self.given):
+            self.refuse(
+                "input_references",
+                words(
+                    f"{self.task} needs the video to work on as an input reference",
+                    f"{self.task} には対象の動画が必要です。input_references に指定してください",
+                ),
+                droppable=False,
+            )
+        return tuple(media for index, media in enumerate(self.given) if index in kept)
+
+    def _fps(self) -> int | None:
+        card, wanted = self.card, self.request.fps
+        if wanted is None or wanted in card.fps:
+            return wanted or (card.fps[0] if card.fps else None)
+        possible = ", ".join(map(str, card.fps))
+        self.refuse(
+            "fps",
+            words(
+                f"{wanted} frames per second is not possible; possible: {possible}",
+                f"{wanted} fps には対応していません。指定できる値: {possible}",
+            )
+            if possible
+            else words(
+                "the frame rate cannot be chosen; leave fps out",
+                "フレームレートは選べません。fps を省略してください",
+            ),
+        )
+        return card.fps[0] if card.fps else None
+
+    def _duration(self, fps: int | None, references: Sequence[InputMedia]) -> float:
+        card, wanted = self.card, self.request.duration
+        if card.local is not None:
+            return self._frames_long(fps)
+        if card.duration_range is not None:
+            low, high, step = card.duration_range
+            default = card.durations[0] if card.durations else low
+            steps = (wanted - low) / step if wanted is not None and step > 0 else 0.0
+            if wanted is None or (
+                low - EPSILON <= wanted <= high + EPSILON and abs(steps - round(steps)) < 1e-4
+            ):
+                return default if wanted is None else wanted
+            self._refuse_duration(
+                words(
+                    f"from {_n(low)} to {_n(high)} s in steps of {_n(step)}",
+                    f"{_n(low)}～{_n(high)} 秒({_n(step)} 秒刻み)",
+                )
+            )
+            return default
+        if card.durations:
+            same = [d for d in card.durations if wanted is not None and abs(d - wanted) < EPSILON]
+            if wanted is not None and not same:
+                listed = ", ".join(map(_n, card.durations))
+                self._refuse_duration(words(f"{listed} s", f"{listed} 秒"))
+            return same[0] if same else card.durations[0]
+        length = self._length_of_input(references)
+        if wanted is not None and abs(wanted - length) > 0.05:
+            self._refuse_duration(
+                words(
+                    f"only its own length{f' ({_n(length)} s)' if length else ''}; leave duration out",
+                    f"モデルが決める長さ{f'({_n(length)} 秒)' if length else ''}のみ。duration を省略してください",
+                )
+            )
+        return length
+
+    def _refuse_duration(self, possible: Words) -> None:
+        wanted = _n(self.request.duration or 0)
+        self.refuse(
+            "duration",
+            words(
+                f"{wanted} s is not possible; possible: {possible.en}",
+                f"{wanted} 秒には対応していません。指定できる値: {possible.ja}",
+            ),
+        )
+
+    def _length_of_input(self, references: Sequence[InputMedia]) -> float:
+        """The model's own fixed length (`wire.fixed_duration`), else that of the input it works on."""
+        fixed = self.card.wire.get("fixed_duration")
+        if isinstance(fixed, int | float) and fixed > 0:
+            return float(fixed)
+        timed = [media for media in references if media.asset.duration_s]
+        kinds = ("audio", "video") if self.task in {Task.LIP_SYNC, Task.AVATAR} else ("video", "audio")
+        for kind in kinds:
+            for media in timed:
+                if media.type == kind and self.task in LIVES_OFF_INPUT:
+                    return media.asset.duration_s or 0.0
+        return 0.0
+
+    def _frames_long(self, fps: int | None) -> float:
+        """Our own device: whole frames by the model's rule; the seconds are what those frames last."""
+        local, wanted = self.card.local, self.request.duration
+        if local is None or not fps:
+            raise ValueError(f"{self.card.id}: a local model needs fps; the catalogue checks this")
+        multiple, rest = local.frame_rule
+        most = max(rest, (local.max_frames - rest) // multiple * multiple + rest)
+        frames = local.native_frames
+        if wanted is not None and wanted * fps > most + 0.5:
+            longest = _n(most / fps)
+            self._refuse_duration(words(f"at most {longest} s at {fps} fps", f"最長 {longest} 秒({fps} fps)"))
+        elif wanted is not None:
+            nearest = int((wanted * fps - rest) / multiple + 0.5) * multiple + rest
+            frames = min(most, max(multiple + rest if most > rest else rest, nearest))
+            if abs(frames / fps - wanted) >= 0.1:
+                self.warnings.append(
+                    words(
+                        f"The clip lasts {_n(frames / fps)} s instead of {_n(wanted)} s: this model makes {frames} frames.",
+                        f"動画の長さは {_n(wanted)} 秒ではなく {_n(frames / fps)} 秒({frames} フレーム)になります。",
+                    )
+                )
+        return frames / fps
+
+    def _negative_prompt(self) -> str | None:
+        wanted = self.request.negative_prompt or None
+        if wanted is not None and not self.card.negative_prompt:
+            self.refuse(
+                "negative_prompt",
+                words(
+                    "this model takes no negative prompt; say in the prompt what shall be seen",
+                    "ネガティブプロンプトには対応していません。見せたいものをプロンプトに書いてください",
+                ),
+            )
+            return None
+        return wanted
+
+    def _seed(self, drawn: int) -> int | None:
+        if self.card.seed:
+            return drawn if self.request.seed is None else self.request.seed
+        if self.request.seed is not None:
+            self.refuse(
+                "seed",
+                words(
+                    "this model takes no seed, the clip cannot be made again; leave seed out",
+                    "シードには対応していないため、同じ動画を再現できません。seed を省略してください",
+                ),
+            )
+        return None
+
+    def _guidance(self) -> float | None:
+        wanted = self.request.guidance
+        if wanted is not None and self.card.guidance:
+            return wanted
+        if wanted is not None:
+            self.refuse(
+                "guidance",
+                words(
+                    "guidance cannot be set; leave it out",
+                    "ガイダンス値は指定できません。guidance を省略してください",
+                ),
+            )
+        return self.card.local.guidance if self.card.local else None
+
+    def _quality(self) -> Quality:
+        wanted, possible = self.request.quality, self.card.qualities
+        if wanted is None or wanted in possible:
+            return wanted or possible[0]
+        self.refuse(
+            "quality",
+            words(
+                f"quality {wanted} is not possible; possible: {', '.join(possible)}",
+                f"品質 {wanted} には対応していません。指定できる値: {'、'.join(possible)}",
+            ),
+        )
+        return possible[0]
+
+    def _camera(self) -> Camera | None:
+        card, wanted = self.card, self.request.camera
+        if wanted is None or card.camera == "words":
+            return wanted
+        if card.camera == "none":
+            reason = words(
+                "this model takes no camera movement; describe it in the prompt",
+                "カメラワークの指定には対応していません。プロンプトに書いてください",
+            )
+        else:
+            possible = presets_of(card)
+            if wanted.preset in possible or (wanted.axis is not None and card.camera == "axes"):
+                return wanted
+            listed = ", ".join(possible)
+            axes_en, axes_ja = (
+                (" or one axis with a value", "、または軸と値") if card.camera == "axes" else ("", "")
+            )
+            reason = words(
+                f"camera {wanted.preset or wanted.axis} is not possible; possible: {listed}{axes_en}",
+                f"カメラワーク {wanted.preset or wanted.axis} には対応していません。指定できる値: {listed}{axes_ja}",
+            )
+        self.refuse("camera", reason)
+        return None
+
+    def _audio(self) -> bool:
+        card, wanted = self.card, self.request.generate_audio
+        if card.audio == "optional":
+            return card.audio_default if wanted is None else wanted
+        always = card.audio == "always"
+        if wanted is not None and wanted is not always:
+            self.refuse(
+                "generate_audio",
+                words(
+                    "this model always makes sound; leave generate_audio out",
+                    "このモデルは必ず音声付きで生成します。generate_audio を省略してください",
+                )
+                if always
+                else words(
+                    "this model makes no sound; leave generate_audio out",
+                    "音声の生成には対応していません。generate_audio を省略してください",
+                ),
+            )
+        return always
+
+    def _effect(self) -> str | None:
+        wanted, known = self.request.effect, self.card.effects
+        if wanted and known and wanted not in known and self.task in self.card.tasks:
+            self.refuse(
+                "effect",
+                words(
+                    f"there is no effect {wanted}; there are: {', '.join(known)}",
+                    f"エフェクト {wanted} はありません。使えるもの: {'、'.join(known)}",
+                ),
+                droppable=False,
+            )
+        return wanted
+
+    def _options(self) -> dict[str, Any]:
+        """Options for other providers are addressed elsewhere; only ours are checked and taken."""
+        card = self.card
+        given = self.request.provider_options.get(card.backend, {})
+        for key in sorted(set(given) - set(card.options)):
+            listed = ", ".join(card.options)
+            self.refuse(
+                f"provider_options.{card.backend}.{key}",
+                words(
+                    f"unknown option {key!r}; known: {listed}",
+                    f"オプション {key!r} は存在しません。使えるもの: {listed}",
+                )
+                if listed
+                else words(
+                    f"unknown option {key!r}; this model takes none",
+                    f"オプション {key!r} は存在しません。このモデルにはオプションがありません",
+                ),
+                droppable=False,
+            )
+        return {key: value for key, value in given.items() if key in card.options}
+
+
+_UNITS = {
+    "characters": ("characters", "文字"),
+    "utf16": ("UTF-16 units", "UTF-16 単位"),
+    "bytes": ("bytes", "バイト"),
+}
+_KINDS: dict[Literal["image", "video", "audio"], tuple[str, str]] = {
+    "image": ("image", "画像"),
+    "video": ("video", "動画"),
+    "audio": ("audio", "音声"),
+}
+
+
+def prompt_length(prompt: str, card: ModelCard) -> int:
+    """How long a prompt is in the card's own unit."""
+    match card.prompt_unit:
+        case "bytes":
+            return len(prompt.encode())
+        case "utf16":
+            return len(prompt.encode("utf-16-le")) // 2
+        case _:
+            return len(prompt)
+
+
+def presets_of(card: ModelCard) -> tuple[str, ...]:
+    """The camera presets that can be asked of this model; a form lists them."""
+    if card.camera == "none":
+        return ()
+    if card.camera_presets and card.camera != "words":
+        return card.camera_presets
+    return tuple(p for p in CAMERA_PRESETS if card.camera != "axes" or p in AXIS_PRESETS)
+
+
+def _n(value: float) -> str:
+    """A number as people write it: `5`, `2.125`."""
+    return f"{round(value, 3):g}"
