@@ -114,6 +114,8 @@ class ModelCard(_Value):
     where: Where = Where.CLOUD
     demo: bool = False
     """True for the shipped tiny model: a candidate only when named, when nothing else is set up, or by setting."""
+    only_when_named: bool = False
+    """True for a test pattern: never a candidate unless the request names it."""
     tasks: tuple[Task, ...] = Field(min_length=1)
     durations: tuple[float, ...] = ()
     """Seconds that can be asked for. Empty together with `duration_range` means the length is fixed by the model."""

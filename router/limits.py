@@ -1,0 +1,181 @@
+"""Rate limits, resting times and breakers as rows, taken in the transaction that starts an attempt.
+
+A hit counts as now until the provider's answer came, then at the time of the answer: the provider saw it no later,
+so no window of theirs can hold more than ours (shared/routing.md, "Rate limits and breakers").
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from router.contract.card import Limits
+from router.contract.words import Words
+from router.db import Tx, from_us, to_us
+from router.tables import hits, offers
+
+REST_DEFAULT_S = 20.0
+"""A 429 without Retry-After rests the offer this long."""
+REST_MAX_S = 86_400.0
+BREAKER_AFTER = 3
+BREAKER_S = 30.0
+BREAKER_MAX_S = 300.0
+_WINDOWS = (("starts_per_second", 1.0), ("starts_per_minute", 60.0), ("starts_per_day", 86_400.0))
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What is known of one scope (a model id or a backend name)."""
+
+    until: datetime | None = None
+    code: str | None = None
+    why: Words | None = None
+    key_mark: str | None = None
+    streak: int = 0
+    probe_job: str | None = None
+    stopped_mark: str | None = None
+    results: int = 0
+    mean_s: float | None = None
+
+    @property
+    def half_open(self) -> bool:
+        """The breaker's time is over and one probe may go."""
+        return self.streak >= BREAKER_AFTER
+
+
+def window_free_at(tx: Tx, scope: str, limits: Limits) -> datetime | None:
+    """When the documented windows let the next start through; None means now."""
+    latest: datetime | None = None
+    for name, seconds in _WINDOWS:
+        allowed = getattr(limits, name)
+        if allowed is None:
+            continue
+        since = tx.us - int(seconds * 1e6)
+        counted = sa.func.coalesce(hits.c.at, tx.us)
+        # The allowed-th newest hit decides: once it leaves the window, one more start fits.
+        at = tx.conn.execute(
+            sa.select(counted)
+            .where(hits.c.scope == scope, sa.or_(hits.c.at.is_(None), hits.c.at > since))
+            .order_by(counted.desc())
+            .offset(allowed - 1)
+            .limit(1)
+        ).scalar_one_or_none()
+        if at is not None:
+            free = from_us(int(at)) + timedelta(seconds=seconds)
+            latest = free if latest is None or free > latest else latest
+    return latest
+
+
+def take(tx: Tx, scopes: Iterable[str], job_id: str, n: int) -> None:
+    """Count one start, before the call; never given back."""
+    tx.conn.execute(sa.insert(hits), [{"scope": s, "job_id": job_id, "n": n, "at": None} for s in scopes])
+
+
+def answered(tx: Tx, job_id: str, n: int) -> None:
+    """The provider answered (or never will): from here the hit ages."""
+    tx.conn.execute(
+        sa.update(hits).where(hits.c.job_id == job_id, hits.c.n == n, hits.c.at.is_(None)).values(at=tx.us)
+    )
+
+
+def forget_old(tx: Tx) -> None:
+    """Hits older than the longest window count nowhere."""
+    tx.conn.execute(sa.delete(hits).where(hits.c.at < tx.us - int(2 * REST_MAX_S * 1e6)))
+
+
+def rests(tx: Tx) -> dict[str, Rest]:
+    """Everything learned, by scope."""
+    return {
+        row["scope"]: Rest(
+            until=from_us(row["rest_until"]) if row["rest_until"] is not None else None,
+            code=row["rest_code"],
+            why=Words.model_validate_json(row["rest_why"]) if row["rest_why"] else None,
+            key_mark=row["key_mark"],
+            streak=row["streak"],
+            probe_job=row["probe_job"],
+            stopped_mark=row["stopped_mark"],
+            results=row["results"],
+            mean_s=row["mean_s"],
+        )
+        for row in tx.conn.execute(sa.select(offers)).mappings()
+    }
+
+
+def rest(tx: Tx, scope: str, seconds: float, code: str, why: Words, key_mark: str | None = None) -> datetime:
+    """Let a scope rest; never shorter than it already does. A claim beyond a day is cut to a day."""
+    until = to_us(tx.now) + int(min(max(seconds, 0.0), REST_MAX_S) * 1e6)
+    row = _row(tx, scope)
+    if row["rest_until"] is not None and row["rest_until"] > until:
+        return from_us(row["rest_until"])
+    _update(
+        tx,
+        scope,
+        rest_until=until,
+        rest_code=code,
+        rest_why=why.model_dump_json(),
+        key_mark=key_mark,
+        probe_job=None,
+    )
+    return from_us(until)
+
+
+def failed(tx: Tx, scope: str, why: Words) -> datetime | None:
+    """One more failure in a row; opens the breaker at the third. Returns until when it is open."""
+    row = _row(tx, scope)
+    streak = row["streak"] + 1
+    if streak < BREAKER_AFTER:
+        _update(tx, scope, streak=streak)
+        return None
+    backoff = min(max(row["backoff_s"] * 2, BREAKER_S), BREAKER_MAX_S)
+    until = tx.us + int(backoff * 1e6)
+    _update(
+        tx,
+        scope,
+        streak=streak,
+        backoff_s=backoff,
+        rest_until=until,
+        rest_code="breaker_open",
+        rest_why=why.model_dump_json(),
+        probe_job=None,
+    )
+    return from_us(until)
+
+
+def worked(tx: Tx, scope: str, seconds: float | None = None) -> None:
+    """It accepted (or, with `seconds`, finished) a job: the breaker closes, the mean time is learned."""
+    row = _row(tx, scope)
+    values: dict[str, Any] = {"streak": 0, "backoff_s": 0.0, "probe_job": None}
+    if row["rest_code"] == "breaker_open":
+        values |= {"rest_until": None, "rest_code": None, "rest_why": None}
+    if seconds is not None:
+        results = row["results"] + 1
+        # Newer results weigh more: the decay 0.98 of shared/routing.md, faster while there are few.
+        weight = max(1 / results, 0.02)
+        mean = seconds if row["mean_s"] is None else row["mean_s"] + weight * (seconds - row["mean_s"])
+        values |= {"results": results, "mean_s": mean}
+    _update(tx, scope, **values)
+
+
+def probe(tx: Tx, scope: str, job_id: str) -> None:
+    """This job is the one probe of a half-open breaker."""
+    _update(tx, scope, probe_job=job_id)
+
+
+def stop(tx: Tx, scope: str, mark: str) -> None:
+    """A bill above the price table: no further job until the table's row changes (`mark` names the row as it is)."""
+    _row(tx, scope)
+    _update(tx, scope, stopped_mark=mark)
+
+
+def _row(tx: Tx, scope: str) -> dict[str, Any]:
+    found = tx.conn.execute(sa.select(offers).where(offers.c.scope == scope)).mappings().one_or_none()
+    if found is not None:
+        return dict(found)
+    tx.conn.execute(sa.insert(offers).values(scope=scope))
+    return dict(tx.conn.execute(sa.select(offers).where(offers.c.scope == scope)).mappings().one())
+
+
+def _update(tx: Tx, scope: str, **values: Any) -> None:
+    tx.conn.execute(sa.update(offers).where(offers.c.scope == scope).values(**values))

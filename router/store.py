@@ -1,0 +1,480 @@
+"""Jobs, attempts and events in our database. Every change of state is one update guarded by the old state."""
+
+import hashlib
+import json
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from pydantic import JsonValue, TypeAdapter
+
+from router.contract.backend import Operation
+from router.contract.card import Asset, InputMedia, ResolvedRequest
+from router.contract.errors import Conflict
+from router.contract.job import (
+    ATTEMPT_TRANSITIONS,
+    TRANSITIONS,
+    Attempt,
+    AttemptStatus,
+    Decision,
+    Event,
+    Job,
+    JobError,
+    Status,
+)
+from router.contract.request import FrameType, VideoRequest
+from router.contract.words import Words, words
+from router.db import Tx, from_us, to_us
+from router.tables import attempts, events, jobs
+
+_WORDS = TypeAdapter(tuple[Words, ...])
+OPEN_JOBS = tuple(s.value for s in Status if not s.ended)
+OPEN_ATTEMPTS = tuple(s.value for s in AttemptStatus if not s.ended)
+_FOLLOWS = {
+    AttemptStatus.SUBMITTING: Status.SUBMITTING,
+    AttemptStatus.SENDING: Status.SUBMITTING,
+    AttemptStatus.RUNNING: Status.RUNNING,
+    AttemptStatus.FETCHING: Status.FETCHING,
+}
+
+Inputs = Mapping[FrameType | int, InputMedia]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job that waits for the planner, with what the policy needs of its past."""
+
+    job: Job
+    inputs: Inputs
+
+
+def new_job_id(now: datetime) -> str:
+    """`vid_` + milliseconds + 48 random bits: sorts by age, cannot be guessed."""
+    return f"vid_{to_us(now) // 1000:011x}{secrets.token_hex(6)}"
+
+
+def fingerprint(request: VideoRequest) -> str:
+    """What must be equal when an idempotency key is used again. A relative deadline moves, so it does not count."""
+    body = request.model_dump(mode="json", exclude={"preferences": {"deadline"}})
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def create(
+    tx: Tx,
+    request: VideoRequest,
+    inputs: Inputs,
+    *,
+    seed: int,
+    idempotency_key: str | None,
+    print_: str,
+) -> tuple[str, bool]:
+    """Write the job; (id, True), or the earlier job of the same key and (id, False). Raises Conflict."""
+    if idempotency_key is not None and (found := by_key(tx, idempotency_key, print_)) is not None:
+        return found, False
+    job_id = new_job_id(tx.now)
+    deadline = request.preferences.deadline
+    tx.conn.execute(
+        sa.insert(jobs).values(
+            id=job_id,
+            status=Status.QUEUED,
+            request=request.model_dump_json(exclude_defaults=True),
+            inputs=_dump_inputs(inputs),
+            seed=seed,
+            idempotency_key=idempotency_key,
+            fingerprint=print_,
+            project=request.project,
+            deadline=to_us(deadline) if deadline else None,
+            created_at=tx.us,
+        )
+    )
+    event(tx, job_id, None, "created", {})
+    return job_id, True
+
+
+def by_key(tx: Tx, idempotency_key: str, print_: str) -> str | None:
+    """The job that this key made; raises Conflict when the request was another one."""
+    row = tx.conn.execute(
+        sa.select(jobs.c.id, jobs.c.fingerprint).where(jobs.c.idempotency_key == idempotency_key)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != print_:
+        raise Conflict(
+            words(
+                f"This idempotency key was used for another request (job {row.id}). Use a new key.",
+                f"この冪等キーは別のリクエスト(ジョブ {row.id})で使用済みです。新しいキーを指定してください。",
+            ),
+            param="Idempotency-Key",
+        )
+    return str(row.id)
+
+
+def get(tx: Tx, job_id: str) -> Job | None:
+    """One job whole, attempts included."""
+    found = load(tx, [job_id])
+    return found[0] if found else None
+
+
+def load(tx: Tx, ids: Sequence[str]) -> list[Job]:
+    """Jobs whole, in the order of `ids`; unknown ones are left out."""
+    if not ids:
+        return []
+    rows = {r["id"]: r for r in tx.conn.execute(sa.select(jobs).where(jobs.c.id.in_(ids))).mappings()}
+    tries: dict[str, list[Attempt]] = defaultdict(list)
+    query = sa.select(attempts).where(attempts.c.job_id.in_(ids)).order_by(attempts.c.job_id, attempts.c.n)
+    for row in tx.conn.execute(query).mappings():
+        tries[row["job_id"]].append(_attempt(row))
+    return [_job(rows[i], tries[i]) for i in ids if i in rows]
+
+
+def page(
+    tx: Tx,
+    *,
+    limit: int,
+    after: str | None,
+    order: Literal["asc", "desc"],
+    project: str | None,
+    state: str | None,
+) -> tuple[list[str], bool]:
+    """Ids of one page and whether more follow."""
+    query = sa.select(jobs.c.id).where(jobs.c.deleted.is_(False))
+    if project is not None:
+        query = query.where(jobs.c.project == project)
+    if state is not None:
+        query = query.where(jobs.c.status == state)
+    if after is not None:
+        anchor = sa.select(jobs.c.seq).where(jobs.c.id == after).scalar_subquery()
+        query = query.where(jobs.c.seq < anchor if order == "desc" else jobs.c.seq > anchor)
+    query = query.order_by(jobs.c.seq.desc() if order == "desc" else jobs.c.seq.asc()).limit(limit + 1)
+    ids = list(tx.conn.execute(query).scalars())
+    return ids[:limit], len(ids) > limit
+
+
+def waiting(tx: Tx, limit: int) -> list[Waiting]:
+    """Jobs in `queued`, oldest first."""
+    rows = tx.conn.execute(
+        sa.select(jobs.c.id, jobs.c.inputs)
+        .where(jobs.c.status == Status.QUEUED)
+        .order_by(jobs.c.seq)
+        .limit(limit)
+    ).all()
+    inputs = {row.id: row.inputs for row in rows}
+    return [Waiting(job, _load_inputs(inputs[job.id])) for job in load(tx, [row.id for row in rows])]
+
+
+def inputs_of(tx: Tx, job_id: str) -> Inputs:
+    """The job's input media."""
+    return _load_inputs(tx.conn.execute(sa.select(jobs.c.inputs).where(jobs.c.id == job_id)).scalar_one())
+
+
+def open_attempts(tx: Tx) -> list[tuple[str, int, str]]:
+    """(job, n, backend) of every attempt that has not ended."""
+    query = sa.select(attempts.c.job_id, attempts.c.n, attempts.c.backend).where(
+        attempts.c.status.in_(OPEN_ATTEMPTS)
+    )
+    return [(row.job_id, row.n, row.backend) for row in tx.conn.execute(query)]
+
+
+def cancel_wanted(tx: Tx) -> set[str]:
+    """Jobs that somebody wants cancelled and that have not ended."""
+    query = sa.select(jobs.c.id).where(jobs.c.cancel_requested.is_(True), jobs.c.status.in_(OPEN_JOBS))
+    return set(tx.conn.execute(query).scalars())
+
+
+def in_flight(tx: Tx) -> list[tuple[str, str, str, int]]:
+    """(model, backend, status, created_at) of attempts that may occupy a place at their backend."""
+    query = sa.select(attempts.c.model, attempts.c.backend, attempts.c.status, attempts.c.created_at).where(
+        attempts.c.status.in_([*OPEN_ATTEMPTS, AttemptStatus.UNRESOLVED.value])
+    )
+    return [(row.model, row.backend, row.status, row.created_at) for row in tx.conn.execute(query)]
+
+
+# -- changes
+
+
+def begin_attempt(
+    tx: Tx, job: Job, resolved: ResolvedRequest, decision: Decision, reserved: int
+) -> int | None:
+    """queued -> submitting with a new attempt; its number, or None when another process was quicker."""
+    assert decision.chosen is not None
+    n = len(job.attempts) + 1
+    chosen = decision.chosen
+    estimate = micros(chosen.usd)
+    moved = move_job(
+        tx,
+        job.id,
+        Status.SUBMITTING,
+        backend=chosen.backend,
+        model=chosen.model,
+        reason=decision.reason.model_dump_json(),
+        estimate=estimate,
+        only_if=sa.and_(
+            jobs.c.cancel_requested.is_(False),
+            sa.select(sa.func.count()).where(attempts.c.job_id == job.id).scalar_subquery() == n - 1,
+        ),
+    )
+    if not moved:
+        return None
+    tx.conn.execute(
+        sa.insert(attempts).values(
+            job_id=job.id,
+            n=n,
+            backend=chosen.backend,
+            model=chosen.model,
+            status=AttemptStatus.SUBMITTING,
+            resolved=resolved.model_dump_json(),
+            decision=decision.model_dump_json(),
+            reason=decision.reason.model_dump_json(),
+            estimate=estimate,
+            reserved=reserved,
+            created_at=tx.us,
+        )
+    )
+    event(tx, job.id, n, "submitting", {"backend": chosen.backend, "model": chosen.model})
+    return n
+
+
+def move_attempt(tx: Tx, job_id: str, n: int, to: AttemptStatus, **values: Any) -> bool:
+    """One guarded step of an attempt; the job follows while the attempt is open. False: somebody was quicker."""
+    allowed = [s.value for s, nexts in ATTEMPT_TRANSITIONS.items() if to in nexts]
+    done = tx.conn.execute(
+        sa.update(attempts)
+        .where(attempts.c.job_id == job_id, attempts.c.n == n, attempts.c.status.in_(allowed))
+        .values(status=to, **values, **({"ended_at": tx.us} if to.ended else {}))
+    ).rowcount
+    if done and (follow := _FOLLOWS.get(to)) is not None:
+        more: dict[str, Any] = {}
+        if to is AttemptStatus.RUNNING:
+            more = {"in_progress_once": True, "started_at": sa.func.coalesce(jobs.c.started_at, tx.us)}
+        move_job(tx, job_id, follow, **more)
+    return bool(done)
+
+
+def move_job(
+    tx: Tx, job_id: str, to: Status, *, only_if: sa.ColumnElement[bool] | None = None, **values: Any
+) -> bool:
+    """One guarded step of a job. False: it is not in a state from which this step leads."""
+    allowed = [s.value for s, nexts in TRANSITIONS.items() if to in nexts]
+    query = sa.update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(allowed))
+    if only_if is not None:
+        query = query.where(only_if)
+    ended = {"ended_at": tx.us} if to.ended else {}
+    return bool(tx.conn.execute(query.values(status=to, **values, **ended)).rowcount)
+
+
+def claim(tx: Tx, job_id: str, n: int, carrier: str, dead: Iterable[str]) -> Attempt | None:
+    """Make `carrier` the one process that carries this attempt; None when it ended or a live process has it."""
+    free = sa.or_(
+        attempts.c.carrier.is_(None), attempts.c.carrier == carrier, attempts.c.carrier.in_(list(dead))
+    )
+    done = tx.conn.execute(
+        sa.update(attempts)
+        .where(attempts.c.job_id == job_id, attempts.c.n == n, attempts.c.status.in_(OPEN_ATTEMPTS), free)
+        .values(carrier=carrier)
+    ).rowcount
+    return get_attempt(tx, job_id, n) if done else None
+
+
+def get_attempt(tx: Tx, job_id: str, n: int) -> Attempt | None:
+    """One attempt."""
+    row = (
+        tx.conn.execute(sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.n == n))
+        .mappings()
+        .one_or_none()
+    )
+    return _attempt(row) if row is not None else None
+
+
+def progress(tx: Tx, job_id: str, n: int, value: float) -> None:
+    """Raise the attempt's and the job's progress; neither ever falls."""
+    value = min(max(value, 0.0), 0.99)
+    tx.conn.execute(
+        sa.update(attempts)
+        .where(attempts.c.job_id == job_id, attempts.c.n == n, attempts.c.progress < value)
+        .values(progress=value)
+    )
+    tx.conn.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.progress < value, jobs.c.status.in_(OPEN_JOBS))
+        .values(progress=value)
+    )
+
+
+def explain(tx: Tx, job_id: str, reason: Words) -> bool:
+    """Say what a waiting job waits for; False when that was said already."""
+    text = reason.model_dump_json()
+    done = tx.conn.execute(
+        sa.update(jobs)
+        .where(
+            jobs.c.id == job_id,
+            jobs.c.status == Status.QUEUED,
+            sa.or_(jobs.c.reason.is_(None), jobs.c.reason != text),
+        )
+        .values(reason=text)
+    ).rowcount
+    return bool(done)
+
+
+def request_cancel(tx: Tx, job_id: str) -> bool:
+    """Set the flag that the carrier reads; False when the job has ended or was asked before."""
+    done = tx.conn.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.status.in_(OPEN_JOBS), jobs.c.cancel_requested.is_(False))
+        .values(cancel_requested=True)
+    ).rowcount
+    if done:
+        event(tx, job_id, None, "cancel_requested", {})
+    return bool(done)
+
+
+def mark_deleted(tx: Tx, job_id: str) -> None:
+    """Hide the job and let go of its media; attempts, events and ledger stay."""
+    tx.conn.execute(sa.update(jobs).where(jobs.c.id == job_id).values(deleted=True, output=None, poster=None))
+    event(tx, job_id, None, "deleted", {})
+
+
+def asset_used(tx: Tx, asset_id: str) -> bool:
+    """Whether any job still refers to this file."""
+    needle = f"%{asset_id}%"
+    query = sa.select(sa.literal(1)).where(
+        jobs.c.deleted.is_(False),
+        sa.or_(jobs.c.output.like(needle), jobs.c.poster.like(needle), jobs.c.inputs.like(needle)),
+    )
+    return tx.conn.execute(query.limit(1)).scalar_one_or_none() is not None
+
+
+def ended_before(tx: Tx, at: datetime, limit: int) -> list[str]:
+    """Finished jobs older than that, for retention. Unresolved ones wait for a person and stay."""
+    done = [Status.COMPLETED.value, Status.FAILED.value, Status.CANCELLED.value]
+    query = (
+        sa.select(jobs.c.id)
+        .where(jobs.c.deleted.is_(False), jobs.c.status.in_(done), jobs.c.ended_at < to_us(at))
+        .order_by(jobs.c.seq)
+        .limit(limit)
+    )
+    return list(tx.conn.execute(query).scalars())
+
+
+def forget_events(tx: Tx, job_id: str) -> None:
+    """Retention: a deleted job's history goes, its ledger rows stay."""
+    tx.conn.execute(sa.delete(events).where(events.c.job_id == job_id))
+
+
+def event(tx: Tx, job_id: str, n: int | None, kind: str, data: Mapping[str, JsonValue]) -> None:
+    """Append one line of history."""
+    tx.conn.execute(
+        sa.insert(events).values(job_id=job_id, attempt=n, at=tx.us, kind=kind, data=json.dumps(dict(data)))
+    )
+
+
+def history(tx: Tx, job_id: str) -> tuple[Event, ...]:
+    """All events of a job, oldest first."""
+    rows = tx.conn.execute(
+        sa.select(events).where(events.c.job_id == job_id).order_by(events.c.seq)
+    ).mappings()
+    return tuple(
+        Event(
+            seq=r["seq"],
+            job_id=r["job_id"],
+            attempt=r["attempt"],
+            at=from_us(r["at"]),
+            kind=r["kind"],
+            data=json.loads(r["data"]),
+        )
+        for r in rows
+    )
+
+
+def unresolved(tx: Tx) -> tuple[str, ...]:
+    """Jobs with an attempt that a person must settle."""
+    query = (
+        sa.select(attempts.c.job_id)
+        .where(attempts.c.status == AttemptStatus.UNRESOLVED, attempts.c.billed.is_(None))
+        .distinct()
+        .order_by(attempts.c.job_id)
+    )
+    return tuple(tx.conn.execute(query).scalars())
+
+
+def micros(usd: Decimal | None) -> int | None:
+    """Whole micro-dollars of an amount that has no more than six places."""
+    return None if usd is None else int(usd * 1_000_000)
+
+
+# -- rows to values
+
+
+def _usd(value: int | None) -> Decimal | None:
+    return None if value is None else Decimal(value) / 1_000_000
+
+
+def _at(value: int | None) -> datetime | None:
+    return None if value is None else from_us(value)
+
+
+def _attempt(row: sa.RowMapping) -> Attempt:
+    return Attempt(
+        job_id=row["job_id"],
+        n=row["n"],
+        backend=row["backend"],
+        model=row["model"],
+        status=AttemptStatus(row["status"]),
+        resolved=ResolvedRequest.model_validate_json(row["resolved"]),
+        decision=Decision.model_validate_json(row["decision"]),
+        reason=Words.model_validate_json(row["reason"]),
+        estimate_usd=_usd(row["estimate"]),
+        reserved_usd=_usd(row["reserved"]) or Decimal(0),
+        billed_usd=_usd(row["billed"]),
+        bill_basis=row["bill_basis"],
+        operation=Operation.model_validate_json(row["operation"]) if row["operation"] else None,
+        error=JobError.model_validate_json(row["error"]) if row["error"] else None,
+        progress=row["progress"],
+        created_at=from_us(row["created_at"]),
+        sent_at=_at(row["sent_at"]),
+        accepted_at=_at(row["accepted_at"]),
+        ended_at=_at(row["ended_at"]),
+    )
+
+
+def _job(row: sa.RowMapping, tries: Sequence[Attempt]) -> Job:
+    return Job(
+        id=row["id"],
+        status=Status(row["status"]),
+        request=VideoRequest.model_validate_json(row["request"]),
+        seed=row["seed"],
+        progress=row["progress"],
+        model=row["model"],
+        backend=row["backend"],
+        reason=Words.model_validate_json(row["reason"]) if row["reason"] else None,
+        estimate_usd=_usd(row["estimate"]),
+        reserved_usd=sum((a.reserved_usd for a in tries if a.billed_usd is None), Decimal(0)),
+        billed_usd=sum((a.billed_usd for a in tries if a.billed_usd is not None), Decimal(0)),
+        error=JobError.model_validate_json(row["error"]) if row["error"] else None,
+        warnings=_WORDS.validate_json(row["warnings"]),
+        output=Asset.model_validate_json(row["output"]) if row["output"] else None,
+        poster=Asset.model_validate_json(row["poster"]) if row["poster"] else None,
+        details=json.loads(row["details"]),
+        cancel_requested=row["cancel_requested"],
+        in_progress_once=row["in_progress_once"],
+        attempts=tuple(tries),
+        created_at=from_us(row["created_at"]),
+        started_at=_at(row["started_at"]),
+        ended_at=_at(row["ended_at"]),
+        deleted=row["deleted"],
+    )
+
+
+def _dump_inputs(inputs: Inputs) -> str:
+    return json.dumps({str(key): media.model_dump(mode="json") for key, media in inputs.items()})
+
+
+def _load_inputs(text: str) -> Inputs:
+    return {
+        int(key) if key.isdigit() else FrameType(key): InputMedia.model_validate(value)
+        for key, value in json.loads(text).items()
+    }
