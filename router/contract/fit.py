@@ -1,10 +1,11 @@
 """Fits a request to one model: every field decided, or every misfit listed at once. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from router.contract.card import InputKey, InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import Misfit, UnsupportedRequest
+from router.contract.length import LIVES_OFF_INPUT, NEEDS_VIDEO, fit_length
 from router.contract.request import CAMERA_PRESETS, Camera, FrameType, Quality, Task, VideoRequest
 from router.contract.shape import fit_shape
 from router.contract.words import Words, words
@@ -16,11 +17,7 @@ AXIS_PRESETS = frozenset(
     }
 )
 """Presets that one axis can say; `truck` is the horizontal axis, `pedestal` the vertical one."""
-NEEDS_VIDEO = frozenset({Task.VIDEO_TO_VIDEO, Task.EXTEND, Task.UPSCALE})
 NO_FRAMES = frozenset({Task.EXTEND, Task.UPSCALE, Task.TEXT_TO_IMAGE})
-LIVES_OFF_INPUT = frozenset({*NEEDS_VIDEO, Task.LIP_SYNC, Task.AVATAR})
-"""Tasks that are nothing without their input references; those cannot be left out."""
-EPSILON = 1e-6
 
 
 def fit(
@@ -84,7 +81,15 @@ class _Fitting:
             first_frame=first,
             last_frame=last,
             references=references,
-            duration=self._duration(fps, references),
+            duration=fit_length(
+                card,
+                self.task,
+                request.duration,
+                fps,
+                references,
+                refuse=self.refuse,
+                warn=self.warnings.append,
+            ),
             resolution=shape.resolution,
             aspect_ratio=shape.aspect_ratio,
             width=shape.width,
@@ -239,87 +244,6 @@ class _Fitting:
             ),
         )
         return card.fps[0] if card.fps else None
-
-    def _duration(self, fps: int | None, references: Sequence[InputMedia]) -> float:
-        card, wanted = self.card, self.request.duration
-        if card.local is not None:
-            return self._frames_long(fps)
-        if card.duration_range is not None:
-            low, high, step = card.duration_range
-            default = card.durations[0] if card.durations else low
-            steps = (wanted - low) / step if wanted is not None and step > 0 else 0.0
-            if wanted is None or (
-                low - EPSILON <= wanted <= high + EPSILON and abs(steps - round(steps)) < 1e-4
-            ):
-                return default if wanted is None else wanted
-            self._refuse_duration(
-                words(
-                    f"from {_n(low)} to {_n(high)} s in steps of {_n(step)}",
-                    f"{_n(low)}～{_n(high)} 秒({_n(step)} 秒刻み)",
-                )
-            )
-            return default
-        if card.durations:
-            same = [d for d in card.durations if wanted is not None and abs(d - wanted) < EPSILON]
-            if wanted is not None and not same:
-                listed = ", ".join(map(_n, card.durations))
-                self._refuse_duration(words(f"{listed} s", f"{listed} 秒"))
-            return same[0] if same else card.durations[0]
-        length = self._length_of_input(references)
-        if wanted is not None and abs(wanted - length) > 0.05:
-            self._refuse_duration(
-                words(
-                    f"only its own length{f' ({_n(length)} s)' if length else ''}; leave duration out",
-                    f"モデルが決める長さ{f'({_n(length)} 秒)' if length else ''}のみ。duration を省略してください",
-                )
-            )
-        return length
-
-    def _refuse_duration(self, possible: Words) -> None:
-        wanted = _n(self.request.duration or 0)
-        self.refuse(
-            "duration",
-            words(
-                f"{wanted} s is not possible; possible: {possible.en}",
-                f"{wanted} 秒には対応していません。指定できる値: {possible.ja}",
-            ),
-        )
-
-    def _length_of_input(self, references: Sequence[InputMedia]) -> float:
-        """The model's own fixed length (`wire.fixed_duration`), else that of the input it works on."""
-        fixed = self.card.wire.get("fixed_duration")
-        if isinstance(fixed, int | float) and fixed > 0:
-            return float(fixed)
-        timed = [media for media in references if media.asset.duration_s]
-        kinds = ("audio", "video") if self.task in {Task.LIP_SYNC, Task.AVATAR} else ("video", "audio")
-        for kind in kinds:
-            for media in timed:
-                if media.type == kind and self.task in LIVES_OFF_INPUT:
-                    return media.asset.duration_s or 0.0
-        return 0.0
-
-    def _frames_long(self, fps: int | None) -> float:
-        """Our own device: whole frames by the model's rule; the seconds are what those frames last."""
-        local, wanted = self.card.local, self.request.duration
-        if local is None or not fps:
-            raise ValueError(f"{self.card.id}: a local model needs fps; the catalogue checks this")
-        multiple, rest = local.frame_rule
-        most = max(rest, (local.max_frames - rest) // multiple * multiple + rest)
-        frames = local.native_frames
-        if wanted is not None and wanted * fps > most + 0.5:
-            longest = _n(most / fps)
-            self._refuse_duration(words(f"at most {longest} s at {fps} fps", f"最長 {longest} 秒({fps} fps)"))
-        elif wanted is not None:
-            nearest = int((wanted * fps - rest) / multiple + 0.5) * multiple + rest
-            frames = min(most, max(multiple + rest if most > rest else rest, nearest))
-            if abs(frames / fps - wanted) >= 0.1:
-                self.warnings.append(
-                    words(
-                        f"The clip lasts {_n(frames / fps)} s instead of {_n(wanted)} s: this model makes {frames} frames.",
-                        f"動画の長さは {_n(wanted)} 秒ではなく {_n(frames / fps)} 秒({frames} フレーム)になります。",
-                    )
-                )
-        return frames / fps
 
     def _negative_prompt(self) -> str | None:
         wanted = self.request.negative_prompt or None
@@ -483,8 +407,3 @@ def presets_of(card: ModelCard) -> tuple[str, ...]:
     if card.camera_presets and card.camera != "words":
         return card.camera_presets
     return tuple(p for p in CAMERA_PRESETS if card.camera != "axes" or p in AXIS_PRESETS)
-
-
-def _n(value: float) -> str:
-    """A number as people write it: `5`, `2.125`."""
-    return f"{round(value, 3):g}"
