@@ -1,0 +1,407 @@
+"""HttpProvider: what every company's HTTP API has in common, and the only file here that knows the HTTP library.
+
+Which phase failed decides about money: a connection that was never made spent nothing; once a request that buys
+has been sent, every doubt is OutcomeUnknown and nothing here ever sends it a second time.
+"""
+
+import asyncio
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from api_providers._answer import Answer, redact, retry_after_s
+from api_providers._download import Cut, Stream, Unreachable, download
+from api_providers._errors import outcome_unknown, said
+from api_providers._target import Target, check
+from router.contract import errors
+from router.contract.backend import BackendConfig, Operation, Output, about_to_spend
+from router.contract.card import InputMedia, ModelCard, ResolvedRequest
+from router.contract.errors import GatewayError
+from router.contract.words import words
+
+BY_STATUS: dict[int, type[GatewayError]] = {
+    400: errors.InvalidRequest,
+    401: errors.AuthenticationFailed,
+    402: errors.QuotaExhausted,
+    403: errors.AuthenticationFailed,
+    413: errors.InvalidRequest,
+    415: errors.InvalidRequest,
+    422: errors.InvalidRequest,
+    429: errors.RateLimited,
+    451: errors.ContentRejected,
+}
+"""Other 4xx: BackendError. 5xx: Unavailable. Anything else: UnexpectedResponse."""
+
+ANSWER_MAX_BYTES = 8 * 1024 * 1024
+"""No documented answer comes near this; more is a broken or hostile server."""
+
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=5.0)
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+"""Raised while a connection is made or waited for: no byte of the request has left."""
+
+_View = TypeVar("_View", bound=BaseModel)
+
+
+class HttpProvider:
+    """Base of the backends that are a company's HTTP API. Overridables: those without underscore below `call`."""
+
+    base_url: ClassVar[str]
+    """The vendor's own; `config.base_url` wins."""
+    not_accepted: ClassVar[frozenset[int]] = frozenset({500, 503})
+    """5xx statuses after which the call that spends surely bought nothing; the provider's documentation may add."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        """Nothing is opened before the first call."""
+        self.config = config
+        self.name = config.name
+        self._base = (config.base_url or self.base_url).rstrip("/")
+        self._clients: dict[bool, httpx.AsyncClient] = {}
+        self._tls: ssl.SSLContext | None = None
+
+    # -- calling
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        spends: bool = False,
+        json: Any = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Any:
+        """One request to the provider's own origin; the parsed body, or the error that the answer means."""
+        return self.read(await self.ask(method, path, spends=spends, json=json, params=params), spends=spends)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        spends: bool = False,
+        json: Any = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Like `call`, but hands back any answer unjudged; raises only for what happened on the way."""
+        client = self._client(spends)
+        try:
+            request = client.build_request(
+                method, self._url(path), json=json, params=params, headers=self.headers()
+            )
+        except (ValueError, TypeError):
+            raise errors.InvalidRequest(
+                words(
+                    "the request has characters or numbers that cannot be sent as JSON; remove them",
+                    "リクエストに JSON で送れない文字または数値が含まれています。取り除いてください。",
+                ),
+                backend=self.name,
+            ) from None
+        if spends:
+            await about_to_spend()
+        try:
+            return await self._receive(client, request)
+        except _NEVER_SENT as error:
+            raise errors.Unavailable(
+                words(
+                    "cannot be reached; nothing was sent. Check the network, or wait if it is their outage",
+                    "接続できません。何も送信していません。ネットワークを確認するか、先方の障害なら復旧をお待ちください。",
+                ),
+                backend=self.name,
+                detail=type(error).__name__,
+            ) from None
+        except httpx.HTTPError as error:
+            if spends:
+                raise outcome_unknown(self.name, type(error).__name__) from None
+            raise errors.Unavailable(
+                words(
+                    "the connection broke before the answer was complete",
+                    "応答を受け取り終える前に接続が切れました。",
+                ),
+                backend=self.name,
+                detail=type(error).__name__,
+            ) from None
+        except Exception as error:
+            if spends:
+                raise outcome_unknown(self.name, type(error).__name__) from error
+            raise errors.UnexpectedResponse(
+                words("sent an answer that cannot be read", "読み取れない応答が返されました。"),
+                backend=self.name,
+                detail=type(error).__name__,
+            ) from error
+
+    def read(self, answer: Answer, *, spends: bool = False) -> Any:
+        """The parsed body of a good answer; raises what a bad one means."""
+        kind = self.kind_of_error(answer)
+        if spends and self._in_doubt(answer, kind):
+            raise outcome_unknown(self.name, f"HTTP {answer.status}: {self._text(answer)}")
+        if kind is not None:
+            raise self.error(kind, answer)
+        return answer.json
+
+    def view(self, model: type[_View], data: Any, *, spends: bool = False) -> _View:
+        """The fields we use of an answer; an answer without them is unexpected, or in doubt on the call that spends."""
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            fields = ", ".join(
+                ".".join(str(part) for part in item["loc"]) or "body" for item in error.errors()
+            )
+            if spends:
+                raise outcome_unknown(self.name, f"unreadable fields in the answer: {fields}") from None
+            raise errors.UnexpectedResponse(
+                words(
+                    f"the answer lacks what its documentation promises ({fields}); their API may have changed",
+                    f"応答に仕様どおりの項目がありません({fields})。先方の API が変わった可能性があります。",
+                ),
+                backend=self.name,
+            ) from None
+
+    def error(self, kind: type[GatewayError], answer: Answer) -> GatewayError:
+        """An error of that kind, with the provider's own words cleaned of secrets."""
+        text = self._text(answer)
+        return kind(
+            said(kind, text or f"HTTP {answer.status}"),
+            backend=self.name,
+            retry_after=retry_after_s(answer.headers),
+            detail=f"HTTP {answer.status}: {text}",
+        )
+
+    # -- what a provider overrides
+
+    def headers(self) -> dict[str, str]:
+        """Made for every call, so that signed tokens are easy."""
+        return {"Authorization": f"Bearer {self.secret()}"}
+
+    def kind_of_error(self, answer: Answer) -> type[GatewayError] | None:
+        """What an answer means, None for a good one. Called on every answer: some put the failure inside a 200."""
+        if answer.ok:
+            return None if answer.readable else errors.UnexpectedResponse
+        if answer.status >= 500:
+            return errors.Unavailable
+        if 400 <= answer.status:
+            return BY_STATUS.get(answer.status, errors.BackendError)
+        return errors.UnexpectedResponse
+
+    def message_of(self, answer: Answer) -> str:
+        """The provider's own sentence in an error answer."""
+        body = answer.json
+        if isinstance(body, dict):
+            for key in ("error", "message", "detail"):
+                value = body.get(key)
+                if isinstance(value, dict):
+                    value = value.get("message")
+                if isinstance(value, str) and value:
+                    return value
+        return "" if answer.text.lstrip().startswith("<") else answer.text
+
+    async def place(self, media: InputMedia) -> str:
+        """An input as the provider takes it: a data URI unless the provider wants an upload."""
+        data = await asyncio.to_thread(self.config.media.path(media.asset).read_bytes)
+        encoded = await asyncio.to_thread(base64.b64encode, data)
+        return f"data:{media.asset.mime};base64,{encoded.decode('ascii')}"
+
+    async def fetch(self, output: Output, to: Path) -> None:
+        """Stream a result link into the new file `to`; no credentials are sent."""
+        if not output.url:
+            raise errors.UnexpectedResponse(
+                words("gave a result without a link", "結果のリンクがありません。"), backend=self.name
+            )
+        limit_mb = int(self.config.options.get("max_download_mb", 2048))
+        await download(
+            output.url, to, check=self._check, open_stream=self._stream, limit_mb=limit_mb, backend=self.name
+        )
+
+    async def cancel(self, operation: Operation) -> bool:
+        """False: a provider without a cancel call goes on and is paid."""
+        return False
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            await client.aclose()
+
+    # -- what a provider uses
+
+    def card(self, request: ResolvedRequest) -> ModelCard:
+        """The card the request was fitted to."""
+        return self.config.cards[request.model]
+
+    def secret(self) -> str:
+        """The key as it goes on the wire; raises AuthenticationFailed when there is none that can be sent."""
+        key = self.config.key.get_secret_value().strip() if self.config.key else ""
+        if key and key.isascii() and key.isprintable():
+            return key
+        raise errors.AuthenticationFailed(
+            words(
+                "there is no usable API key; set it and start again",
+                "使える API キーがありません。設定してから再起動してください。",
+            ),
+            backend=self.name,
+        )
+
+    def own_path(self, url: str) -> str | None:
+        """The path below our base when a URL in an answer is the provider's own, else None: no key goes there."""
+        try:
+            theirs, ours = urlsplit(url), urlsplit(self._base)
+            same = (theirs.scheme, theirs.hostname, theirs.port) == (ours.scheme, ours.hostname, ours.port)
+        except ValueError:
+            return None
+        if not same or theirs.username or not theirs.path.startswith(f"{ours.path}/") or ".." in theirs.path:
+            return None
+        return theirs.path.removeprefix(ours.path) + (f"?{theirs.query}" if theirs.query else "")
+
+    async def post_form(self, url: str, fields: Mapping[str, str], media: InputMedia, filename: str) -> None:
+        """Upload one input to a URL out of an answer: checked like a result link, and without our key."""
+        target = await self._check(url)
+        data = await asyncio.to_thread(self.config.media.path(media.asset).read_bytes)
+        pinned_url, pin, extensions = self._pinned(target, target.addresses[0] if target.addresses else None)
+        async with self._outside() as client:
+            try:
+                response = await client.post(
+                    pinned_url,
+                    headers=pin,
+                    extensions=extensions,
+                    data=dict(fields),
+                    files={"file": (filename, data, media.asset.mime)},
+                )
+            except httpx.HTTPError as error:
+                raise errors.Unavailable(
+                    words(
+                        "the upload of an input broke off; nothing was bought",
+                        "入力ファイルのアップロードが中断されました。課金は発生していません。",
+                    ),
+                    backend=self.name,
+                    detail=type(error).__name__,
+                ) from None
+        if not response.is_success:
+            raise errors.Unavailable(
+                words(
+                    f"the upload of an input was refused (HTTP {response.status_code}); nothing was bought",
+                    f"入力ファイルのアップロードが拒否されました (HTTP {response.status_code})。課金は発生していません。",
+                ),
+                backend=self.name,
+                detail=redact(response.text, self._secrets()),
+            )
+
+    # -- inside
+
+    def _in_doubt(self, answer: Answer, kind: type[GatewayError] | None) -> bool:
+        """Whether this answer to the call that spends leaves open if something was bought."""
+        if kind is None:
+            return answer.json is None
+        if answer.ok:
+            return kind is errors.UnexpectedResponse
+        if answer.status >= 500:
+            return answer.status not in self.not_accepted
+        # 408 and 499: a proxy gave up waiting for one side or the other.
+        return answer.status < 400 or answer.status in {408, 499}
+
+    def _text(self, answer: Answer) -> str:
+        return redact(self.message_of(answer), self._secrets())
+
+    def _secrets(self) -> Sequence[str]:
+        keys = [self.config.key, *self.config.extra_keys.values()]
+        whole = [key.get_secret_value() for key in keys if key is not None]
+        return whole + [part for key in whole for part in key.split(":") if part != key]
+
+    def _url(self, path: str) -> str:
+        return f"{self._base}/{path.lstrip('/')}"
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = httpx.create_ssl_context()
+        return self._tls
+
+    def _client(self, spends: bool) -> httpx.AsyncClient:
+        """The call that spends gets a fresh connection: a kept one that just died would look like a lost answer."""
+        if spends not in self._clients:
+            self._clients[spends] = httpx.AsyncClient(
+                timeout=_TIMEOUT,
+                follow_redirects=False,
+                verify=self._context(),
+                trust_env=not self.config.sandbox,
+                limits=httpx.Limits(max_connections=200, max_keepalive_connections=0 if spends else 20),
+            )
+        return self._clients[spends]
+
+    async def _receive(self, client: httpx.AsyncClient, request: httpx.Request) -> Answer:
+        response = await client.send(request, stream=True)
+        try:
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > ANSWER_MAX_BYTES:
+                    raise ValueError("answer too long")
+        finally:
+            await response.aclose()
+        text = body.decode("utf-8", "replace")
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        try:
+            return Answer(
+                response.status_code, headers, json.loads(text) if text.strip() else None, text, True
+            )
+        except (ValueError, RecursionError):
+            return Answer(response.status_code, headers, None, text, False)
+
+    async def _check(self, url: str) -> Target:
+        """In the sandbox only the twin itself may be called; else only public addresses, over https."""
+        own = urlsplit(self._base)
+        twin = (own.hostname or "", own.port) if self.config.sandbox else None
+        return await check(url, twin=twin, backend=self.name)
+
+    def _outside(self) -> httpx.AsyncClient:
+        """A client of its own for each transfer, so that a pinned address is never shared between host names."""
+        return httpx.AsyncClient(
+            timeout=_TIMEOUT,
+            follow_redirects=False,
+            verify=self._context(),
+            trust_env=not self.config.sandbox,
+            headers={"Accept-Encoding": "identity"},
+        )
+
+    @staticmethod
+    def _pinned(target: Target, address: str | None) -> tuple[httpx.URL, dict[str, str], dict[str, Any]]:
+        """URL, headers and extensions that connect to that address, with the certificate checked for the host."""
+        url = httpx.URL(target.url)
+        if address is None:
+            return url, {}, {}
+        headers = {"Host": url.netloc.decode("ascii")}
+        return url.copy_with(host=address), headers, {"sni_hostname": url.raw_host.decode("ascii")}
+
+    @asynccontextmanager
+    async def _stream(self, target: Target, headers: Mapping[str, str]) -> AsyncIterator[Stream]:
+        """GET a checked target at one of its checked addresses; raises Unreachable, and Cut while reading."""
+        async with self._outside() as client:
+            response: httpx.Response | None = None
+            for address in target.addresses or (None,):
+                url, pin, extensions = self._pinned(target, address)
+                request = client.build_request("GET", url, headers={**pin, **headers}, extensions=extensions)
+                try:
+                    response = await client.send(request, stream=True)
+                    break
+                except _NEVER_SENT:
+                    continue
+                except httpx.HTTPError as error:
+                    raise Cut(type(error).__name__) from None
+            if response is None:
+                raise Unreachable
+            try:
+                yield Stream(response.status_code, response.headers, _pieces(response))
+            finally:
+                await response.aclose()
+
+
+async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.aiter_bytes(1 << 20):
+            yield chunk
+    except httpx.HTTPError as error:
+        raise Cut(type(error).__name__) from None

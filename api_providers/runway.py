@@ -1,0 +1,277 @@
+"""Runway (api.dev.runwayml.com): gen4 models and the models of others that Runway sells.
+
+Runway has no idempotency key and no list of tasks, so a lost answer cannot be looked up (`lost_submit = "hold"`).
+It says what a task may cost at submit and what it did cost at the end; both are taken as the truth.
+Source of statuses, costs and fields: the types of the official SDK runwayml 5.24.0.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from math import log
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field, JsonValue
+
+from api_providers._answer import Answer, redact
+from api_providers._camera import prompt_with_camera
+from api_providers._http import HttpProvider
+from router.contract import errors
+from router.contract.backend import Completed, Operation, Output, Pending
+from router.contract.card import InputMedia, ModelCard, ResolvedRequest
+from router.contract.errors import GatewayError
+from router.contract.request import Task
+from router.contract.words import words
+
+VERSION = "2024-11-06"
+POLL_AFTER_S = 5.0
+"""The SDK's documentation: no more often than once per 5 s and task."""
+DATA_URI_MAX_BYTES = 3_300_000
+"""Raw bytes that stay within the 5 MB a data URI may have after base64."""
+UPLOAD_MAX_BYTES = 200_000_000
+
+
+class _Cost(BaseModel):
+    credits: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class _Submitted(BaseModel):
+    id: str = Field(min_length=1)
+    estimatedCost: _Cost | None = None
+
+
+class _TaskView(BaseModel):
+    status: str
+    progress: float | None = None
+    cost: _Cost | None = None
+    output: list[str] = []
+    failure: str = ""
+    failureCode: str | None = None
+
+
+class _Upload(BaseModel):
+    uploadUrl: str
+    fields: dict[str, str] = {}
+    runwayUri: str = Field(pattern=r"^runway://")
+
+
+class _Organization(BaseModel):
+    creditBalance: Decimal
+    tier: dict[str, Any] = {}
+    usage: dict[str, Any] = {}
+
+
+class Runway(HttpProvider):
+    """Submit, poll, cancel and balance; a data URI or an upload for images."""
+
+    base_url = "https://api.dev.runwayml.com"
+
+    def __init__(self, config: Any) -> None:
+        """`options["poll_after"]`: seconds between looks, for the sandbox, whose clips take less than 5 s."""
+        super().__init__(config)
+        self._poll_after = float(config.options.get("poll_after", POLL_AFTER_S))
+        self._cancelled: set[str] = set()
+
+    async def submit(self, request: ResolvedRequest, *, key: str) -> Operation:
+        """Place the images, then buy. Runway has no field for `key`."""
+        payload = await self.payload(request)
+        path = "v1/text_to_video" if request.task is Task.TEXT_TO_VIDEO else "v1/image_to_video"
+        answer = await self.call("POST", path, spends=True, json=payload)
+        task = self.view(_Submitted, answer, spends=True)
+        return Operation(ref=task.id, estimated_usd=self._usd(task.estimatedCost))
+
+    async def payload(self, request: ResolvedRequest) -> dict[str, Any]:
+        """The body of the create call; see the SDK's `TextToVideoCreateParams` and `ImageToVideoCreateParams`."""
+        card = self.card(request)
+        body: dict[str, Any] = {"model": card.wire_id, "duration": round(request.duration)}
+        if prompt := prompt_with_camera(request, card):
+            body["promptText"] = prompt
+        if request.task is not Task.TEXT_TO_VIDEO:
+            body["promptImage"] = await self._prompt_image(request)
+        if card.sizes and (request.task is Task.TEXT_TO_VIDEO or not card.aspect_from_image):
+            body["ratio"] = _ratio(request, card)
+        if card.seed and request.seed is not None:
+            body["seed"] = request.seed
+        if card.audio == "optional":
+            body["audio"] = request.generate_audio
+        if card.negative_prompt and request.negative_prompt:
+            body["negativePrompt"] = request.negative_prompt
+        return body | request.options
+
+    async def poll(self, operation: Operation) -> Pending | Completed:
+        """All six statuses by name, so that a seventh is noticed."""
+        answer = await self.ask("GET", self._path(operation))
+        if answer.status == 404:
+            raise self._gone(operation)
+        task = self.view(_TaskView, self.read(answer))
+        match task.status:
+            case "PENDING" | "THROTTLED":
+                # Throttled: accepted, waiting for the account's own concurrency. Never sent again.
+                return Pending(poll_after=self._poll_after, queued=True)
+            case "RUNNING":
+                return Pending(progress=_fraction(task.progress), poll_after=self._poll_after)
+            case "SUCCEEDED" if task.output:
+                return Completed(tuple(Output(url=url) for url in task.output), billed_usd=self._usd(task.cost))
+            case "FAILED":
+                raise self._failure(task)
+            case "CANCELLED":
+                raise errors.Cancelled(
+                    words("the task was cancelled", "タスクはキャンセルされました。"),
+                    backend=self.name,
+                    billed_usd=self._usd(task.cost),
+                )
+            case _:
+                raise self.error(errors.UnexpectedResponse, answer._replace(json={"error": f"status {task.status}"}))
+
+    async def cancel(self, operation: Operation) -> bool:
+        """DELETE, but never on a task that has ended: there it would delete the clip that was paid for.
+
+        A running task is not refunded; `poll` tells what stays charged.
+        """
+        answer = await self.ask("GET", self._path(operation))
+        if answer.status == 404:
+            return operation.ref in self._cancelled
+        task = self.view(_TaskView, self.read(answer))
+        if task.status not in {"PENDING", "THROTTLED", "RUNNING"}:
+            return task.status == "CANCELLED"
+        answer = await self.ask("DELETE", self._path(operation))
+        if answer.status != 404:
+            self.read(answer)
+        self._cancelled.add(operation.ref)
+        return True
+
+    async def check(self) -> Mapping[str, JsonValue]:
+        """The organisation's balance, tier and today's use."""
+        account = self.view(_Organization, await self.call("GET", "v1/organization"))
+        usd = self._usd(_Cost(credits=account.creditBalance))
+        return {
+            "balance_usd": None if usd is None else str(usd),
+            "balance_credits": str(account.creditBalance),
+            "tier": account.tier,
+            "usage": account.usage,
+        }
+
+    # -- Runway's ways
+
+    def headers(self) -> dict[str, str]:
+        """The version header is wanted on every call, GET and DELETE included."""
+        return {**super().headers(), "X-Runway-Version": VERSION}
+
+    def kind_of_error(self, answer: Answer) -> type[GatewayError] | None:
+        """Out of credits is a 400 here, known by its text (docs: errors)."""
+        if answer.status == 400 and "enough credits" in self.message_of(answer).lower():
+            return errors.QuotaExhausted
+        return super().kind_of_error(answer)
+
+    def message_of(self, answer: Answer) -> str:
+        """`error`, and the field messages of a validation error."""
+        text = super().message_of(answer)
+        issues = answer.json.get("issues") if isinstance(answer.json, dict) else None
+        for issue in issues[:5] if isinstance(issues, list) else ():
+            if isinstance(issue, dict):
+                path = issue.get("path")
+                where = ".".join(str(part) for part in path) if isinstance(path, list) else str(path or "")
+                text += f"; {where}: {issue.get('message', '')}"
+        return text
+
+    async def place(self, media: InputMedia) -> str:
+        """A data URI while it fits, else an upload that Runway keeps for a day."""
+        size = media.asset.size_bytes
+        if size <= DATA_URI_MAX_BYTES:
+            return await super().place(media)
+        if size > UPLOAD_MAX_BYTES:
+            raise errors.InvalidRequest(
+                words(
+                    "an input file is larger than the 200 MB it takes",
+                    "入力ファイルが上限の 200 MB を超えています。",
+                ),
+                backend=self.name,
+                param="frame_images",
+            )
+        filename = f"{media.asset.id[:16]}.{media.asset.mime.rpartition('/')[2]}"
+        answer = await self.call("POST", "v1/uploads", json={"filename": filename, "type": "ephemeral"})
+        upload = self.view(_Upload, answer)
+        await self.post_form(upload.uploadUrl, upload.fields, media, filename)
+        return upload.runwayUri
+
+    async def _prompt_image(self, request: ResolvedRequest) -> str | list[dict[str, str]]:
+        """A bare string is the first frame; with a last frame both carry their position."""
+        frames = {"first": request.first_frame, "last": request.last_frame}
+        placed = [{"uri": await self.place(m), "position": position} for position, m in frames.items() if m]
+        if not placed:
+            raise errors.InvalidRequest(
+                words("image-to-video needs a first frame", "image-to-video には開始フレームの画像が必要です。"),
+                backend=self.name,
+                param="frame_images",
+            )
+        return placed[0]["uri"] if len(placed) == 1 and request.first_frame else placed
+
+    def _failure(self, task: _TaskView) -> GatewayError:
+        """By `failureCode`: safety is the caller's to change, all else is a failure; the cost is what they say."""
+        code = (task.failureCode or "").upper()
+        text = redact(task.failure, self._secrets()) or "no reason given"
+        billed = self._usd(task.cost)
+        detail = f"{code or 'no failureCode'}: {text}"
+        if "SAFETY" in code.split("."):
+            return errors.ContentRejected(
+                words(
+                    f"the safety filter refused this ({text}); change the prompt or the image",
+                    f"安全フィルターに拒否されました({text})。プロンプトまたは画像を変更してください。",
+                ),
+                backend=self.name,
+                billed_usd=billed,
+                detail=detail,
+            )
+        if code.startswith("ASSET"):
+            reason = words(
+                f"an input image or video cannot be used ({text}); give another file",
+                f"入力の画像または動画を使用できません({text})。別のファイルを指定してください。",
+            )
+        else:
+            reason = words(
+                f"accepted the task and then failed ({text})", f"受け付け後に生成が失敗しました({text})。"
+            )
+        return errors.GenerationFailed(reason, backend=self.name, billed_usd=billed, detail=detail)
+
+    def _gone(self, operation: Operation) -> GatewayError:
+        """404: deleted by our own cancel, or no longer known. What it cost is not told any more."""
+        if operation.ref in self._cancelled:
+            return errors.Cancelled(
+                words("the task was cancelled and deleted there", "タスクはキャンセルされ、先方で削除されました。"),
+                backend=self.name,
+            )
+        return errors.OperationLost(
+            words(
+                "no longer knows this task; look in its own dashboard what became of it",
+                "このタスクは先方に存在しません。プロバイダーのダッシュボードで状況を確認してください。",
+            ),
+            backend=self.name,
+        )
+
+    def _usd(self, cost: _Cost | None) -> Decimal | None:
+        if cost is None or cost.credits is None or self.config.credit_usd is None:
+            return None
+        return cost.credits * self.config.credit_usd
+
+    @staticmethod
+    def _path(operation: Operation) -> str:
+        return f"v1/tasks/{quote(operation.ref, safe='')}"
+
+
+def _ratio(request: ResolvedRequest, card: ModelCard) -> str:
+    """`W:H` in pixels for resolution and aspect ratio; without a ratio the one nearest to the first frame."""
+    sizes = [s for s in card.sizes if request.resolution in {None, s.resolution}] or list(card.sizes)
+    fitting = [s for s in sizes if s.aspect_ratio == request.aspect_ratio]
+    image = request.first_frame.asset if request.first_frame else None
+    if fitting:
+        size = fitting[0]
+    elif image and image.width and image.height:
+        wanted = log(image.width / image.height)
+        size = min(sizes, key=lambda s: abs(log(s.width / s.height) - wanted))
+    else:
+        size = sizes[0]
+    return f"{size.width}:{size.height}"
+
+
+def _fraction(progress: float | None) -> float | None:
+    return None if progress is None else min(max(progress, 0.0), 1.0)
