@@ -3,6 +3,7 @@
 from router.contract import errors
 from router.contract.card import ModelCard, ResolvedRequest
 from router.contract.errors import Misfit
+from router.contract.fit import prompt_length
 from router.contract.request import Camera
 from router.contract.words import words
 
@@ -60,7 +61,7 @@ def prompt_with_camera(request: ResolvedRequest, card: ModelCard) -> str:
     if request.camera is None or card.camera != "words":
         return request.prompt
     prompt = f"{request.prompt} {camera_words(request.camera)}".strip()
-    if card.prompt_max is not None and (length := _length(prompt, card.prompt_unit)) > card.prompt_max:
+    if card.prompt_max is not None and (length := prompt_length(prompt, card)) > card.prompt_max:
         over = length - card.prompt_max
         reason = words(
             f"with the camera movement written into it the prompt is {over} {card.prompt_unit} too long"
@@ -72,13 +73,3 @@ def prompt_with_camera(request: ResolvedRequest, card: ModelCard) -> str:
             reason, misfits=[Misfit(field="camera", reason=reason, droppable=True)]
         )
     return prompt
-
-
-def _length(text: str, unit: str) -> int:
-    match unit:
-        case "utf16":
-            return len(text.encode("utf-16-le", "surrogatepass")) // 2
-        case "bytes":
-            return len(text.encode("utf-8", "surrogatepass"))
-        case _:
-            return len(text)

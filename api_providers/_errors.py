@@ -1,8 +1,22 @@
-"""What provider errors say to the person who must act: what happened, whose fault, what to do."""
+"""What an HTTP status means, and what errors say to the person who must act: what happened, whose fault, what to do."""
 
+from api_providers._answer import Answer
 from router.contract import errors
 from router.contract.errors import GatewayError
 from router.contract.words import Words, words
+
+BY_STATUS: dict[int, type[GatewayError]] = {
+    400: errors.InvalidRequest,
+    401: errors.AuthenticationFailed,
+    402: errors.QuotaExhausted,
+    403: errors.AuthenticationFailed,
+    413: errors.InvalidRequest,
+    415: errors.InvalidRequest,
+    422: errors.InvalidRequest,
+    429: errors.RateLimited,
+    451: errors.ContentRejected,
+}
+"""Other 4xx: BackendError. 5xx: Unavailable. Anything else: UnexpectedResponse."""
 
 _SAYS: dict[type[GatewayError], tuple[str, str]] = {
     errors.ContentRejected: (
@@ -39,6 +53,17 @@ _SAYS: dict[type[GatewayError], tuple[str, str]] = {
     ),
 }
 _OTHER = ("refused the call ({text})", "呼び出しが拒否されました({text})。")
+
+
+def kind_by_status(answer: Answer) -> type[GatewayError] | None:
+    """What the status alone means; None for a 2xx that can be read."""
+    if answer.ok:
+        return None if answer.readable else errors.UnexpectedResponse
+    if answer.status >= 500:
+        return errors.Unavailable
+    if answer.status >= 400:
+        return BY_STATUS.get(answer.status, errors.BackendError)
+    return errors.UnexpectedResponse
 
 
 def said(kind: type[GatewayError], text: str) -> Words:

@@ -19,26 +19,13 @@ from pydantic import BaseModel, ValidationError
 
 from api_providers._answer import Answer, redact, retry_after_s
 from api_providers._download import Cut, Stream, Unreachable, download
-from api_providers._errors import outcome_unknown, said
+from api_providers._errors import kind_by_status, outcome_unknown, said
 from api_providers._target import Target, check
 from router.contract import errors
 from router.contract.backend import BackendConfig, Operation, Output, about_to_spend
 from router.contract.card import InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import GatewayError
 from router.contract.words import words
-
-BY_STATUS: dict[int, type[GatewayError]] = {
-    400: errors.InvalidRequest,
-    401: errors.AuthenticationFailed,
-    402: errors.QuotaExhausted,
-    403: errors.AuthenticationFailed,
-    413: errors.InvalidRequest,
-    415: errors.InvalidRequest,
-    422: errors.InvalidRequest,
-    429: errors.RateLimited,
-    451: errors.ContentRejected,
-}
-"""Other 4xx: BackendError. 5xx: Unavailable. Anything else: UnexpectedResponse."""
 
 ANSWER_MAX_BYTES = 8 * 1024 * 1024
 """No documented answer comes near this; more is a broken or hostile server."""
@@ -181,13 +168,7 @@ class HttpProvider:
 
     def kind_of_error(self, answer: Answer) -> type[GatewayError] | None:
         """What an answer means, None for a good one. Called on every answer: some put the failure inside a 200."""
-        if answer.ok:
-            return None if answer.readable else errors.UnexpectedResponse
-        if answer.status >= 500:
-            return errors.Unavailable
-        if 400 <= answer.status:
-            return BY_STATUS.get(answer.status, errors.BackendError)
-        return errors.UnexpectedResponse
+        return kind_by_status(answer)
 
     def message_of(self, answer: Answer) -> str:
         """The provider's own sentence in an error answer."""
@@ -256,7 +237,7 @@ class HttpProvider:
             return None
         if not same or theirs.username or not theirs.path.startswith(f"{ours.path}/") or ".." in theirs.path:
             return None
-        return theirs.path.removeprefix(ours.path) + (f"?{theirs.query}" if theirs.query else "")
+        return theirs.path.removeprefix(ours.path)
 
     async def post_form(self, url: str, fields: Mapping[str, str], media: InputMedia, filename: str) -> None:
         """Upload one input to a URL out of an answer: checked like a result link, and without our key."""

@@ -17,7 +17,7 @@ from api_providers._answer import Answer, redact
 from api_providers._camera import prompt_with_camera
 from api_providers._http import HttpProvider
 from router.contract import errors
-from router.contract.backend import Completed, Operation, Output, Pending
+from router.contract.backend import BackendConfig, Completed, Operation, Output, Pending
 from router.contract.card import InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import GatewayError
 from router.contract.request import Task
@@ -66,7 +66,7 @@ class Runway(HttpProvider):
 
     base_url = "https://api.dev.runwayml.com"
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: BackendConfig) -> None:
         """`options["poll_after"]`: seconds between looks, for the sandbox, whose clips take less than 5 s."""
         super().__init__(config)
         self._poll_after = float(config.options.get("poll_after", POLL_AFTER_S))
@@ -111,7 +111,9 @@ class Runway(HttpProvider):
             case "RUNNING":
                 return Pending(progress=_fraction(task.progress), poll_after=self._poll_after)
             case "SUCCEEDED" if task.output:
-                return Completed(tuple(Output(url=url) for url in task.output), billed_usd=self._usd(task.cost))
+                return Completed(
+                    tuple(Output(url=url) for url in task.output), billed_usd=self._usd(task.cost)
+                )
             case "FAILED":
                 raise self._failure(task)
             case "CANCELLED":
@@ -121,7 +123,9 @@ class Runway(HttpProvider):
                     billed_usd=self._usd(task.cost),
                 )
             case _:
-                raise self.error(errors.UnexpectedResponse, answer._replace(json={"error": f"status {task.status}"}))
+                raise self.error(
+                    errors.UnexpectedResponse, answer._replace(json={"error": f"status {task.status}"})
+                )
 
     async def cancel(self, operation: Operation) -> bool:
         """DELETE, but never on a task that has ended: there it would delete the clip that was paid for.
@@ -180,7 +184,7 @@ class Runway(HttpProvider):
         if size <= DATA_URI_MAX_BYTES:
             return await super().place(media)
         if size > UPLOAD_MAX_BYTES:
-            raise errors.InvalidRequest(
+            raise errors.BackendError(
                 words(
                     "an input file is larger than the 200 MB it takes",
                     "入力ファイルが上限の 200 MB を超えています。",
@@ -200,7 +204,9 @@ class Runway(HttpProvider):
         placed = [{"uri": await self.place(m), "position": position} for position, m in frames.items() if m]
         if not placed:
             raise errors.InvalidRequest(
-                words("image-to-video needs a first frame", "image-to-video には開始フレームの画像が必要です。"),
+                words(
+                    "image-to-video needs a first frame", "image-to-video には開始フレームの画像が必要です。"
+                ),
                 backend=self.name,
                 param="frame_images",
             )
@@ -237,7 +243,10 @@ class Runway(HttpProvider):
         """404: deleted by our own cancel, or no longer known. What it cost is not told any more."""
         if operation.ref in self._cancelled:
             return errors.Cancelled(
-                words("the task was cancelled and deleted there", "タスクはキャンセルされ、先方で削除されました。"),
+                words(
+                    "the task was cancelled and deleted there",
+                    "タスクはキャンセルされ、先方で削除されました。",
+                ),
                 backend=self.name,
             )
         return errors.OperationLost(
