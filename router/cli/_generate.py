@@ -1,0 +1,256 @@
+"""The commands `generate` and `plan`."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from router.cli import _options as o
+from router.cli._app import app
+from router.cli._door import BAD_REQUEST, FAILED, INTERRUPTED, OVER_BUDGET, UNRESOLVED, Door, door_of
+from router.cli._progress import STATUS_WORDS, follow
+from router.cli._request import Wanted, check, take_in
+from router.cli._show import dollars, show_decision
+from router.cli._text import t
+from router.contract.errors import BudgetExceeded, ContentRejected, InvalidRequest, UnsupportedRequest
+from router.contract.job import Decision, Job, Status
+from router.contract.words import words
+from router.result import decision_row, job_row
+
+if TYPE_CHECKING:
+    from router.gateway import Gateway
+
+
+@app.command(help=t("Make a clip and wait for it.", "動画を生成し、完了まで待ちます。"))
+def generate(
+    context: typer.Context,
+    prompt: o.Prompt = "",
+    image: o.Image = None,
+    end_image: o.EndImage = None,
+    duration: o.Duration = None,
+    resolution: o.Resolution = None,
+    aspect: o.Aspect = None,
+    fps: o.Fps = None,
+    seed: o.Seed = None,
+    guidance: o.Guidance = None,
+    quality: o.QualityTier = None,
+    camera: o.CameraMove = None,
+    audio: o.Audio = None,
+    negative: o.Negative = None,
+    model: o.Model = None,
+    mode: o.RunMode = None,
+    backend: o.Backends = None,
+    forbid: o.Forbid = None,
+    substitutes: o.Substitutes = None,
+    max_usd: o.MaxUsd = None,
+    deadline: o.Deadline = None,
+    project: o.Project = None,
+    task: o.TaskName = None,
+    option: o.Options = None,
+    allow_drop: o.AllowDrop = None,
+    allow_unknown_price: o.UnknownPrice = False,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key",
+            help=t(
+                "The same key gives the same job, never a second one.",
+                "同じキーなら同じジョブになり、二重に作られません。",
+            ),
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help=t("Copy the clip to this file.", "動画をこのファイルにコピーします。")),
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Submit, watch, print; the job outlives an interrupt."""
+    door = door_of(context)
+    door.json = as_json
+    request = check(
+        Wanted(
+            prompt, image, end_image, duration, resolution, aspect, fps, seed, guidance, quality, camera, audio,
+            negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task, option,
+            allow_drop, allow_unknown_price,
+        )
+    )  # fmt: skip
+    target = _target(out)
+    settings = door.settings()
+    submitted: list[Job] = []
+
+    async def work() -> tuple[Job, Path | None]:
+        from router.gateway import EngineRole
+
+        async with door.open_gateway(settings, EngineRole.HELP) as gateway:
+            job = await gateway.submit(
+                await take_in(request, gateway.take_upload), idempotency_key=idempotency_key
+            )
+            submitted.append(job)
+            job = await follow(gateway.watch(job.id), door)
+            if job.status is not Status.COMPLETED or job.deleted:
+                return job, None
+            clip, _ = await gateway.content(job.id)
+            return job, await asyncio.to_thread(_copy, clip, target, job.id) if target else clip
+
+    try:
+        job, clip = door.run(work())
+    except KeyboardInterrupt:
+        _interrupted(door, submitted[0] if submitted else None)
+        door.stop(INTERRUPTED)
+    _show(door, job, clip)
+    door.stop(_code_of(job))
+
+
+def _target(out: Path | None) -> Path | None:
+    """Where the clip is to be copied, checked before money is spent."""
+    if out is None:
+        return None
+    out = out.expanduser().absolute()
+    folder = out if out.is_dir() else out.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InvalidRequest(
+            words(
+                f"--out: the folder {folder} does not exist or cannot be written to",
+                f"--out: フォルダー {folder} が存在しないか、書き込めません",
+            )
+        )
+    return out
+
+
+def _copy(clip: Path, target: Path, job_id: str) -> Path:
+    """Under a temporary name first, so that a file with the wanted name is always whole."""
+    final = target / f"{job_id}.mp4" if target.is_dir() else target
+    partial = final.with_name(f".{final.name}.{job_id}.part")
+    try:
+        shutil.copyfile(clip, partial)
+        partial.replace(final)
+    finally:
+        partial.unlink(missing_ok=True)
+    return final
+
+
+def _interrupted(door: Door, job: Job | None) -> None:
+    if job is None:
+        door.error(
+            words("Interrupted before a job was written.", "ジョブが作成される前に中断しました。"),
+            "interrupted",
+        )
+        return
+    door.error(
+        words(
+            f"Interrupted. Job {job.id} stays: the next engine to start (understudy serve, or another understudy "
+            f"generate) goes on with it. To cancel it: understudy cancel {job.id}",
+            f"中断しました。ジョブ {job.id} は残っています。次に起動するエンジン(understudy serve または別の "
+            f"understudy generate)が続きを実行します。キャンセルするには: understudy cancel {job.id}",
+        ),
+        "interrupted",
+        job=job.id,
+    )
+
+
+def _code_of(job: Job) -> int:
+    if job.status is Status.COMPLETED:
+        return 0
+    if job.status is Status.UNRESOLVED:
+        return UNRESOLVED
+    code = job.error.code if job.error else None
+    if code == BudgetExceeded.code:
+        return OVER_BUDGET
+    return (
+        BAD_REQUEST
+        if code in {InvalidRequest.code, UnsupportedRequest.code, ContentRejected.code}
+        else FAILED
+    )
+
+
+def _show(door: Door, job: Job, clip: Path | None) -> None:
+    """The ended job: one JSON object, or a few lines for a person."""
+    for warning in job.warnings:
+        door.note(warning, style="yellow")
+    if door.json:
+        door.value(job_row(job, door.lang, file=str(clip) if clip else None))
+        return
+    row = job_row(job, door.lang)
+    figures = words(
+        f"estimated {dollars(job.estimate_usd)}, billed {dollars(job.billed_usd)}, {row['seconds']} s",
+        f"見積もり {dollars(job.estimate_usd)}、請求 {dollars(job.billed_usd)}、{row['seconds']} 秒",
+    )
+    status = STATUS_WORDS[job.status]
+    where = f" · {job.model}" if job.model else ""
+    door.say(
+        words(f"{job.id}: {status.en}{where} ({figures.en})", f"{job.id}: {status.ja}{where}({figures.ja})")
+    )
+    if job.error:
+        door.note(job.error.message, style="red")
+    elif job.reason:
+        door.say(job.reason)
+    if job.status is Status.UNRESOLVED:
+        door.note(
+            words(
+                f"Look at {job.backend}'s own bill, then: understudy settle {job.id} --billed USD (or --nothing)",
+                f"{job.backend} の請求内容を確認してから実行してください: understudy settle {job.id} --billed USD(または --nothing)",
+            ),
+            style="yellow",
+        )
+    if clip:
+        door.out.print(str(clip), markup=False)
+
+
+@app.command(
+    help=t(
+        "Show where a request would go and what it would cost.",
+        "どこで実行され、いくらかかるかを表示します。",
+    )
+)
+def plan(
+    context: typer.Context,
+    prompt: o.Prompt = "",
+    image: o.Image = None,
+    end_image: o.EndImage = None,
+    duration: o.Duration = None,
+    resolution: o.Resolution = None,
+    aspect: o.Aspect = None,
+    fps: o.Fps = None,
+    seed: o.Seed = None,
+    guidance: o.Guidance = None,
+    quality: o.QualityTier = None,
+    camera: o.CameraMove = None,
+    audio: o.Audio = None,
+    negative: o.Negative = None,
+    model: o.Model = None,
+    mode: o.RunMode = None,
+    backend: o.Backends = None,
+    forbid: o.Forbid = None,
+    substitutes: o.Substitutes = None,
+    max_usd: o.MaxUsd = None,
+    deadline: o.Deadline = None,
+    project: o.Project = None,
+    task: o.TaskName = None,
+    option: o.Options = None,
+    allow_drop: o.AllowDrop = None,
+    allow_unknown_price: o.UnknownPrice = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Nothing is written or spent."""
+    door = door_of(context)
+    door.json = as_json
+    request = check(
+        Wanted(
+            prompt, image, end_image, duration, resolution, aspect, fps, seed, guidance, quality, camera, audio,
+            negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task, option,
+            allow_drop, allow_unknown_price,
+        )
+    )  # fmt: skip
+
+    async def work(gateway: "Gateway") -> Decision:
+        return await gateway.plan(await take_in(request, None))
+
+    decision = door.ask(work)
+    if door.json:
+        door.value(decision_row(decision, door.lang))
+    else:
+        show_decision(door, decision)

@@ -1,0 +1,84 @@
+"""One job as plain values: the row that `generate --json`, `jobs --json` and the demo's results.json share."""
+
+from decimal import Decimal
+from typing import Any
+
+from router.contract.job import Attempt, Candidate, Decision, Job, Rejected, seconds_between
+from router.contract.words import Lang
+
+
+def money(value: Decimal | None) -> str | None:
+    """US dollars as a plain decimal string without trailing zeros; None where unknown."""
+    if value is None:
+        return None
+    return f"{value.normalize():f}" if value else "0"
+
+
+def attempt_row(attempt: Attempt, lang: Lang) -> dict[str, Any]:
+    """One try, with the error's text as its reason where it ended badly."""
+    reason = attempt.error.message if attempt.error else attempt.reason
+    return {
+        "n": attempt.n,
+        "backend": attempt.backend,
+        "model": attempt.model,
+        "status": attempt.status.value,
+        "reason": reason.in_(lang),
+        "estimate_usd": money(attempt.estimate_usd),
+        "billed_usd": money(attempt.billed_usd),
+    }
+
+
+def job_row(job: Job, lang: Lang, *, file: str | None = None, case: str | None = None) -> dict[str, Any]:
+    """The whole job; `seconds` run from its creation to its end, `file` is where its clip lies."""
+    reason = job.error.message if job.error else job.reason
+    seconds = seconds_between(job.created_at, job.ended_at)
+    return {
+        "case": case,
+        "job": job.id,
+        "status": job.status.value,
+        "backend": job.backend,
+        "model": job.model,
+        "reason": reason.in_(lang) if reason else None,
+        "estimate_usd": money(job.estimate_usd),
+        "billed_usd": money(job.billed_usd),
+        "seconds": round(seconds, 1) if seconds is not None else None,
+        "file": file,
+        "attempts": [attempt_row(attempt, lang) for attempt in job.attempts],
+    }
+
+
+def candidate_row(candidate: Candidate, lang: Lang) -> dict[str, Any]:
+    """An offer that could take the job."""
+    return {
+        "backend": candidate.backend,
+        "model": candidate.model,
+        "usd": money(candidate.usd),
+        "seconds": round(candidate.seconds, 1),
+        "reason": candidate.reason.in_(lang),
+        "price_as_of": candidate.price_as_of,
+        "price_source": candidate.price_source,
+    }
+
+
+def rejected_row(rejected: Rejected, lang: Lang) -> dict[str, Any]:
+    """An offer that cannot or may not take the job."""
+    return {
+        "backend": rejected.backend,
+        "model": rejected.model,
+        "code": rejected.code,
+        "reason": rejected.reason.in_(lang),
+        "usd": money(rejected.usd),
+        "ready_at": rejected.ready_at.isoformat() if rejected.ready_at else None,
+    }
+
+
+def decision_row(decision: Decision, lang: Lang) -> dict[str, Any]:
+    """A routing decision: what was chosen, what else could have been, and what was out and why."""
+    return {
+        "mode": decision.mode,
+        "reason": decision.reason.in_(lang),
+        "start_at": decision.start_at.isoformat() if decision.start_at else None,
+        "chosen": candidate_row(decision.chosen, lang) if decision.chosen else None,
+        "candidates": [candidate_row(candidate, lang) for candidate in decision.candidates],
+        "rejected": [rejected_row(rejected, lang) for rejected in decision.rejected],
+    }
