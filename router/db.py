@@ -107,6 +107,7 @@ class Database:
         self._stop = threading.Event()
         self._background: list[threading.Thread] = []
         self.pulse = Pulse()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     async def open(cls, url: str) -> "Database":
@@ -125,7 +126,7 @@ class Database:
             await asyncio.to_thread(self._migrate)
         except (DBAPIError, OSError) as error:
             raise _cannot_open(error, self.sqlite) from None
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         for name, target in (("db-write", self._write_loop), ("db-watch", self._watch_loop)):
             thread = threading.Thread(target=target, args=(loop,), name=name, daemon=True)
             self._background.append(thread)
@@ -159,6 +160,15 @@ class Database:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except DBAPIError as error:
             raise _cannot_open(error, self.sqlite) from error
+
+    def own_connection(self) -> sa.Connection:
+        """A connection outside the pool's use, in autocommit, for a session lock (PostgreSQL)."""
+        return self._writer.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+    def poke(self) -> None:
+        """Wake everybody who waits for a change, from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.pulse.fire)
 
     # -- the writer
 

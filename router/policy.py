@@ -268,13 +268,19 @@ def _not_asked_for(
 ) -> Rejected | None:
     pref = request.preferences
     if pref.backends and not {card.backend, card.id, card.family} & set(pref.backends):
-        return _no(card, "forbidden", words("not among the allowed backends", "許可されたバックエンドに含まれていません"))
+        return _no(
+            card,
+            "forbidden",
+            words("not among the allowed backends", "許可されたバックエンドに含まれていません"),
+        )
     if {card.backend, card.id, card.family} & set(pref.forbid):
         return _no(card, "forbidden", words("forbidden by the request", "リクエストで禁止されています"))
     if tier is None:
         return _no(card, "model", words("another model was named", "別のモデルが指定されています"))
     if mode is Mode.LOCAL_ONLY and card.where is not Where.HOUSE:
-        return _no(card, "mode", words("local-only: nothing leaves the house", "local-only: 外部には送信しません"))
+        return _no(
+            card, "mode", words("local-only: nothing leaves the house", "local-only: 外部には送信しません")
+        )
     named = _names(request.model, card) or bool({card.backend, card.id} & set(pref.backends))
     if card.only_when_named and not named:
         return _no(card, "demo", words("runs only when it is named", "名前を指定した場合のみ実行されます"))
@@ -298,7 +304,9 @@ def _money_says(
     project = ask.request.project
     project_left = money_left.project_day.get(project) if project else None
     if price is None:
-        capped = pref.max_usd is not None or any(x is not None for x in (money_left.day, money_left.month, project_left))
+        capped = pref.max_usd is not None or any(
+            x is not None for x in (money_left.day, money_left.month, project_left)
+        )
         capped = capped or facts.too_expensive_per_second is not None
         if capped and not pref.allow_unknown_price:
             return _no(
@@ -314,7 +322,7 @@ def _money_says(
     if most == 0:
         return None
     threshold = facts.too_expensive_per_second
-    per_second = price.usd / Decimal(str(resolved.duration))
+    per_second = price.usd / Decimal(str(resolved.duration or 1))
     if not house and threshold is not None and per_second > threshold:
         limit = money(threshold)
         return _no(
@@ -338,7 +346,13 @@ def _money_says(
             usd=price.usd,
         )
     lefts = (
-        (project_left, view.by_project.get(project or "", 0), "the project's budget", "プロジェクト予算", True),
+        (
+            project_left,
+            view.by_project.get(project or "", 0),
+            "the project's budget",
+            "プロジェクト予算",
+            True,
+        ),
         (money_left.day, view.spent, "today's budget", "本日の予算", True),
         (money_left.month, view.spent, "this month's budget", "今月の予算", False),
     )
@@ -366,7 +380,12 @@ def _cannot_start(
         if tried.model != card.id or tried.free_retry:
             continue
         if tried.accepted:
-            return _no(card, "tried", words("already failed for this job", "このジョブですでに失敗しています"), usd=usd)
+            return _no(
+                card,
+                "tried",
+                words("already failed for this job", "このジョブですでに失敗しています"),
+                usd=usd,
+            )
         again = tried.ended_at + AGAIN_AFTER
         if again > facts.now:
             return _no(
@@ -430,7 +449,9 @@ def _nothing(
     misfits: Mapping[str, tuple[Misfit, ...]],
 ) -> Choice:
     """No offer can start now: wait for the earliest, or say that nothing ever will."""
-    waits = sorted((r for r in rejected if r.ready_at is not None), key=lambda r: (r.ready_at or facts.now, r.model))
+    waits = sorted(
+        (r for r in rejected if r.ready_at is not None), key=lambda r: (r.ready_at or facts.now, r.model)
+    )
 
     def nowhere(reason: Words) -> Decision:
         return Decision(
@@ -447,7 +468,9 @@ def _nothing(
     if near is None:
         text = words("no model is set up", "利用できるモデルが設定されていません")
     elif not any(r.code != "model" for r in rejected):
-        text = words(f"there is no model {ask.request.model!r}", f"モデル {ask.request.model!r} は存在しません")
+        text = words(
+            f"there is no model {ask.request.model!r}", f"モデル {ask.request.model!r} は存在しません"
+        )
     else:
         text = words(
             f"no backend can take it. Nearest: {near.model}: {near.reason.en}",
@@ -457,7 +480,20 @@ def _nothing(
     return Choice(nowhere(text), hopeless=True, misfits=closest)
 
 
-_NEAR = ("max_usd", "budget", "too_expensive", "price_unknown", "misfit", "tried", "no_key", "demo", "mode", "task")
+MONEY_CODES = frozenset({"max_usd", "budget", "too_expensive", "price_unknown"})
+"""Rejections that are about money and nothing else."""
+_NEAR = (
+    "max_usd",
+    "budget",
+    "too_expensive",
+    "price_unknown",
+    "misfit",
+    "tried",
+    "no_key",
+    "demo",
+    "mode",
+    "task",
+)
 
 
 def _nearest(rejected: Sequence[Rejected]) -> Rejected | None:
@@ -478,8 +514,20 @@ def _why_candidate(house: bool, usd: Decimal | None, late: bool) -> Words:
     return words("price not known", "価格不明") if usd is None else words("cloud", "クラウド")
 
 
-_BLOCKED = ("too_expensive", "budget", "max_usd", "rate_limited", "unavailable", "breaker_open", "tried", "busy",
-            "quota_exhausted", "authentication_failed", "generation_failed", "unexpected_response")
+_BLOCKED = (
+    "too_expensive",
+    "budget",
+    "max_usd",
+    "rate_limited",
+    "unavailable",
+    "breaker_open",
+    "tried",
+    "busy",
+    "quota_exhausted",
+    "authentication_failed",
+    "generation_failed",
+    "unexpected_response",
+)
 
 
 def _why_chosen(mode: Mode, best: _Offered, rejected: Sequence[Rejected]) -> Words:
@@ -501,7 +549,9 @@ def _why_chosen(mode: Mode, best: _Offered, rejected: Sequence[Rejected]) -> Wor
             return (
                 words("local first: our own device can do it", "local-first: 自前のデバイスで実行できます")
                 if best.house
-                else words("local cannot take it: cheapest cloud model", "ローカルでは不可: 最も安いクラウドモデル")
+                else words(
+                    "local cannot take it: cheapest cloud model", "ローカルでは不可: 最も安いクラウドモデル"
+                )
             )
         case Mode.CHEAPEST:
             return words("the cheapest that fits", "条件に合う中で最も安いモデル")

@@ -37,6 +37,8 @@ class RouterSettings(_Section):
     cloud_patience_s: float = Field(default=0, ge=0)
     """How long a resting cloud offer may be waited for in `cloud-first`."""
     max_attempts: int = Field(default=6, ge=1, le=50)
+    give_up_s: float | None = Field(default=None, gt=0)
+    """Seconds after which an accepted attempt is given up; absent: each model's own longest time."""
 
 
 class BudgetSettings(_Section):
@@ -125,7 +127,11 @@ class Settings(_Section):
         `overrides` is section -> key -> value, from a command's options.
         """
         env = os.environ if environ is None else environ
-        home = Path(env.get(f"{PREFIX}HOME") or user_data_path("understudy", appauthor=False)).expanduser().absolute()
+        home = (
+            Path(env.get(f"{PREFIX}HOME") or user_data_path("understudy", appauthor=False))
+            .expanduser()
+            .absolute()
+        )
         data = _read_file(home / SETTINGS_FILE)
         for section in _SECTIONS:
             table = data.setdefault(section, {})
@@ -138,9 +144,13 @@ class Settings(_Section):
             table.update((overrides or {}).get(section, {}))
         data["home"] = home
         data["database_url"] = (
-            env.get(f"{PREFIX}DATABASE_URL") or data.get("database_url") or f"sqlite:///{home / 'understudy.sqlite'}"
+            env.get(f"{PREFIX}DATABASE_URL")
+            or data.get("database_url")
+            or f"sqlite:///{home / 'understudy.sqlite'}"
         )
-        data["sandbox_url"] = (env.get(f"{PREFIX}SANDBOX_URL") or data.get("sandbox_url") or "").rstrip("/") or None
+        data["sandbox_url"] = (env.get(f"{PREFIX}SANDBOX_URL") or data.get("sandbox_url") or "").rstrip(
+            "/"
+        ) or None
         data["keys"] = {**_read_keys(home / KEYS_FILE), **_keys_of(env)}
         try:
             return cls.model_validate(data)
@@ -173,7 +183,9 @@ _KEY_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_KEY_ID", "_CREDENTIALS")
 
 def _keys_of(env: Mapping[str, str]) -> dict[str, SecretStr]:
     """Only names that look like credentials are kept, so that the rest of the environment is not copied about."""
-    return {k: SecretStr(v) for k, v in env.items() if k.endswith(_KEY_ENDINGS) and not k.startswith(PREFIX) and v}
+    return {
+        k: SecretStr(v) for k, v in env.items() if k.endswith(_KEY_ENDINGS) and not k.startswith(PREFIX) and v
+    }
 
 
 def _from_env(value: str) -> Any:

@@ -1,0 +1,190 @@
+"""Which backends this installation can use, and the one live object of each."""
+
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from router.catalog import Catalog, ProviderInfo, load_entry
+from router.contract.backend import Backend, BackendConfig
+from router.contract.card import ModelCard, Where
+from router.contract.errors import GatewayError, NotFound, ServerTrouble
+from router.contract.words import Words, words
+from router.media import MediaStore
+from router.settings import Settings
+
+SANDBOX_KEY = "sandbox-understudy"
+SANDBOX_POLL_S = 0.2
+"""The twins render in under a second; the vendors' own pace would only slow the rehearsal."""
+
+
+@dataclass(frozen=True)
+class Out:
+    """Why a card cannot run here."""
+
+    code: str
+    why: Words
+
+
+class Backends:
+    """Settings and catalogue come together here; nothing is imported before it is used."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, media: MediaStore) -> None:
+        """Reads nothing yet."""
+        self._settings = settings
+        self._catalog = catalog
+        self._media = media
+        self._live: dict[str, Backend] = {}
+        self._broken: dict[str, Words] = {}
+
+    def get(self, name: str) -> Backend:
+        """The live backend; raises ServerTrouble where it cannot be loaded, NotFound where there is none."""
+        if name in self._live:
+            return self._live[name]
+        info = self._catalog.providers.get(name)
+        if info is None:
+            raise NotFound(words(f"there is no backend {name!r}", f"バックエンド {name!r} はありません"))
+        try:
+            made = load_entry(info.entry)(self._config(info))
+        except GatewayError as error:
+            self._broken[name] = error.message
+            raise
+        if not isinstance(made, Backend):
+            broken = words(
+                f"{info.entry} is not a backend: it lacks a method of router.contract.backend.Backend",
+                f"{info.entry} はバックエンドではありません(router.contract.backend.Backend のメソッドが不足しています)",
+            )
+            self._broken[name] = broken
+            raise ServerTrouble(broken)
+        self._live[name] = made
+        return made
+
+    def out(self, card: ModelCard) -> Out | None:
+        """Why this card cannot run on this installation; None when it can."""
+        info = self._catalog.providers[card.backend]
+        if self._settings.providers.get(info.name, {}).get("enabled") is False:
+            return Out("disabled", words("switched off in the settings", "設定で無効になっています"))
+        if card.backend in self._broken:
+            return Out("broken", self._broken[card.backend])
+        if card.local is not None:
+            return self._local_out(card)
+        if self._settings.sandbox_url and card.where is Where.CLOUD:
+            if info.sandbox_path is None:
+                return Out("no_twin", words("has no sandbox twin", "サンドボックスに対応していません"))
+            return None
+        if not info.keyless and self.key(info) is None:
+            names = " / ".join([*info.key_env, *("+".join(pair) for pair in info.key_pairs)])
+            return Out(
+                "no_key", words(f"no key: set {names}", f"キーがありません。{names} を設定してください")
+            )
+        return None
+
+    def key(self, info: ProviderInfo) -> SecretStr | None:
+        """The provider's key: the sandbox's, or the first variable (or pair, joined by a colon) that is set."""
+        if self._settings.sandbox_url and info.where is Where.CLOUD:
+            paired = bool(info.key_pairs) or bool(info.options.get("key_is_pair"))
+            return SecretStr(f"{SANDBOX_KEY}:{SANDBOX_KEY}" if paired else SANDBOX_KEY)
+        for name in info.key_env:
+            if (secret := self._settings.key(name)) is not None:
+                return secret
+        for first, second in info.key_pairs:
+            one, two = self._settings.key(first), self._settings.key(second)
+            if one is not None and two is not None:
+                return SecretStr(f"{one.get_secret_value()}:{two.get_secret_value()}")
+        return None
+
+    def key_mark(self, backend: str) -> str:
+        """Twelve hex digits that change with the key: a refused key rests its backend until it is another one."""
+        secret = self.key(self._catalog.providers[backend])
+        return hashlib.sha256(secret.get_secret_value().encode()).hexdigest()[:12] if secret else ""
+
+    async def aclose(self) -> None:
+        """Close every backend that was used; children end."""
+        for backend in self._live.values():
+            await backend.aclose()
+        self._live.clear()
+
+    def _config(self, info: ProviderInfo) -> BackendConfig:
+        settings = self._settings
+        sandbox = settings.sandbox_url is not None and info.where is Where.CLOUD
+        own = {
+            k: v for k, v in settings.providers.get(info.name, {}).items() if k not in {"enabled", "base_url"}
+        }
+        options = {**info.options, "max_download_mb": settings.storage.max_download_mb, **own}
+        base_url = settings.providers.get(info.name, {}).get("base_url") or info.base_url
+        if sandbox:
+            options.setdefault("poll_after", SANDBOX_POLL_S)
+            base_url = f"{settings.sandbox_url}{info.sandbox_path}"
+        if info.where is Where.HOUSE:
+            local = settings.local
+            options = {
+                "models": dict(local.models),
+                "device": local.device,
+                "idle_unload_s": local.idle_unload_s,
+                **options,
+            }
+        scratch = settings.home / "tmp" / info.name
+        scratch.mkdir(parents=True, exist_ok=True)
+        return BackendConfig(
+            name=info.name,
+            cards={card.id: card for card in self._catalog.cards.values() if card.backend == info.name},
+            media=self._media,
+            scratch=scratch,
+            base_url=base_url,
+            key=self.key(info),
+            options=options,
+            credit_usd=info.credit_usd,
+            sandbox=sandbox,
+        )
+
+    def _local_out(self, card: ModelCard) -> Out | None:
+        assert card.local is not None
+        if not self._settings.local.enabled:
+            return Out("disabled", words("[local] enabled is off", "[local] enabled が無効です"))
+        missing = _missing_libraries()
+        if missing:
+            return Out(
+                "not_installed",
+                words(
+                    f"{', '.join(missing)} not installed: pip install 'understudy-gateway[local]'",
+                    f"{', '.join(missing)} が未インストールです: pip install 'understudy-gateway[local]'",
+                ),
+            )
+        if weights_folder(card, self._settings.local.models) is None:
+            name = card.id.partition("/")[2]
+            return Out(
+                "no_weights",
+                words(
+                    f"its weights are not here: set [local] models.{name} to a folder in diffusers format",
+                    f"重みがありません。[local] models.{name} に diffusers 形式のフォルダーを指定してください",
+                ),
+            )
+        return None
+
+
+def weights_folder(card: ModelCard, models: Mapping[str, str]) -> Path | None:
+    """The folder of a local model's weights, where it is; None where it is not."""
+    assert card.local is not None
+    name = card.id.partition("/")[2]
+    if name in models:
+        folder = Path(models[name]).expanduser()
+    elif card.local.path is not None:
+        spec = importlib.util.find_spec("local_models")
+        places = spec.submodule_search_locations if spec else None
+        if not places:
+            return None
+        folder = Path(next(iter(places))) / card.local.path
+    else:
+        return None
+    return folder if (folder / "model_index.json").is_file() else None
+
+
+@cache
+def _missing_libraries() -> tuple[str, ...]:
+    return tuple(
+        name for name in ("torch", "diffusers", "transformers") if importlib.util.find_spec(name) is None
+    )

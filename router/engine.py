@@ -1,0 +1,439 @@
+"""The engine process: DBOS carries attempts, one leader plans waiting jobs, a sweep finds what a crash left.
+
+DBOS executes; our own tables are the truth. A lost or repeated workflow is harmless: the attempts table decides.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+
+from router import facts, ledger, limits, policy, store
+from router.backends import Backends
+from router.carrier import Carrier
+from router.catalog import Catalog
+from router.contract import errors
+from router.contract.card import Where
+from router.contract.job import Job, JobError, Status
+from router.contract.words import words
+from router.db import Database, Tx
+from router.media import MediaStore
+from router.policy import Choice
+from router.settings import Settings
+from router.store import Waiting
+from router.tables import executors
+
+log = logging.getLogger("understudy.engine")
+
+VERSION = "wf1"
+"""Raise only when a workflow in flight could not go on with the new code (shared/engine.md, trap 2)."""
+TICK_S = 20.0
+SWEEP_S = 10.0
+BEAT_S = 2.0
+DEAD_S = 20.0
+RETAIN_S = 3600.0
+TOGETHER = 500
+"""Most jobs planned in one pass."""
+CLOUD, GPU = "cloud", "gpu_local"
+_PLACES = {CLOUD: 1000, GPU: facts.LOCAL_PLACES}
+"""DBOS only dispatches; how much starts is the planner's decision."""
+_LEADER_LOCK = 7_309_453_203
+
+_carrier: Carrier | None = None
+
+
+@DBOS.step(name="carry")
+async def carry(job_id: str, n: int) -> None:
+    """One durable step: the attempts table keeps the checkpoints that matter (shared/engine.md, trap 5)."""
+    assert _carrier is not None
+    await _carrier.carry(job_id, n)
+
+
+@DBOS.workflow(name="attempt", max_recovery_attempts=1_000_000)
+async def attempt(job_id: str, n: int) -> None:
+    """Workflow of one attempt, id `<job>:a<n>`."""
+    await carry(job_id, n)
+
+
+class Engine:
+    """At most one per process: DBOS is a singleton."""
+
+    def __init__(
+        self, db: Database, settings: Settings, catalog: Catalog, backends: Backends, media: MediaStore
+    ) -> None:
+        """Nothing runs before `start`."""
+        self._db = db
+        self._settings = settings
+        self._catalog = catalog
+        self._backends = backends
+        self.me = "local" if db.sqlite else f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._dead: frozenset[str] = frozenset()
+        self.carrier = Carrier(db, settings, catalog, backends, media, me=self.me, dead=lambda: self._dead)
+        self._media = media
+        self._tasks: list[asyncio.Task[None]] = []
+        self._leader = db.sqlite
+        self._leader_conn: sa.Connection | None = None
+        self.failed: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Recover what was in flight, then plan and carry. The caller holds the lock file on SQLite."""
+        global _carrier
+        if _carrier is not None:
+            raise RuntimeError("an engine already runs in this process")
+        _carrier = self.carrier
+        self.failed = asyncio.get_running_loop().create_future()
+        try:
+            if not self._db.sqlite:
+                await self._beat()
+            await asyncio.to_thread(self._configure)
+            DBOS.listen_queues([CLOUD, GPU])
+            DBOS.launch()
+            for name, places in _PLACES.items():
+                await DBOS.register_queue_async(name, worker_concurrency=places, polling_interval_sec=0.1)
+            await self._sweep()
+        except BaseException:
+            _carrier = None
+            raise
+        loops = [self._plan_loop, self._sweep_loop, self._retain_loop]
+        if not self._db.sqlite:
+            loops += [self._beat_loop, self._lead_loop]
+        self._tasks = [asyncio.create_task(self._guard(loop()), name=loop.__name__) for loop in loops]
+
+    async def stop(self) -> None:
+        """Plan nothing more, let calls that spend get their answers, then leave; the next engine goes on."""
+        global _carrier
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.carrier.nothing_in_doubt(60)
+        # Destroying waits for workflows; they are durable and are carried on by the next engine instead.
+        await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
+        _carrier = None
+        if self._leader_conn is not None:
+            await asyncio.to_thread(self._leader_conn.close)
+        if not self._db.sqlite:
+            await self._db.write(
+                lambda tx: tx.conn.execute(sa.delete(executors).where(executors.c.id == self.me))
+            )
+
+    def _configure(self) -> None:
+        logging.getLogger("dbos").setLevel(logging.ERROR)
+        config: dict[str, object] = {
+            "name": "understudy",
+            "executor_id": self.me,
+            "application_version": VERSION,
+            "log_level": "ERROR",
+            "console_log_level": "ERROR",
+        }
+        if self._db.file is not None:
+            file = engine_file(self._db.file)
+            prepare_engine_file(file)
+            config |= {"system_database_url": f"sqlite:///{file}", "sys_db_pool_size": 1}
+        else:
+            config |= {"system_database_url": self._db.url}
+        DBOS(config=config)  # type: ignore[arg-type]
+
+    async def _guard(self, loop: Coroutine[Any, Any, None]) -> None:
+        try:
+            await loop
+        except Exception as error:
+            log.exception("an engine loop ended")
+            if self.failed is not None and not self.failed.done():
+                self.failed.set_exception(error)
+
+    # -- planning
+
+    async def _plan_loop(self) -> None:
+        seen = -1
+        while True:
+            seen = self._db.pulse.count
+            try:
+                wake = await self._plan_once()
+            except errors.ServerTrouble as error:
+                # A full disk or a database that went away: nothing is lost, look again.
+                log.error("planning waits: %s", error)
+                wake = 2.0
+            await self._db.pulse.wait(seen, wake)
+
+    async def _plan_once(self) -> float:
+        """Plan all waiting jobs once; seconds until the next look."""
+        cancels, waiting, snapshot = await self._db.read(self._look)
+        self.carrier.set_cancels(cancels)
+        if not self._leader or snapshot is None:
+            return TICK_S
+        stopped = [w for w in waiting if w.job.id in cancels]
+        if stopped:
+            await asyncio.gather(
+                *(self._db.write(lambda tx, w=w: _cancel_waiting(tx, w.job)) for w in stopped)
+            )
+        asks = {w.job.id: w for w in waiting if w.job.id not in cancels}
+        choices = policy.plan(snapshot, [facts.ask(w.job, w.inputs, self._catalog) for w in asks.values()])
+        results = await asyncio.gather(*(self._apply(asks[i].job, choice) for i, choice in choices.items()))
+        started = [s for s in results if s is not None]
+        for job_id, n, where in started:
+            await self._enqueue(job_id, n, where)
+        wakes = [c.wake_at for c in choices.values() if c.wake_at is not None]
+        if not wakes:
+            return TICK_S
+        return min(max((min(wakes) - snapshot.now).total_seconds(), 0.05), TICK_S)
+
+    def _look(self, tx: Tx) -> tuple[set[str], list[Waiting], policy.Facts | None]:
+        cancels = store.cancel_wanted(tx)
+        waiting = store.waiting(tx, TOGETHER) if self._leader else []
+        if not waiting:
+            return cancels, [], None
+        return cancels, waiting, facts.take(tx, self._settings, self._catalog, self._backends)
+
+    async def _apply(self, job: Job, choice: Choice) -> tuple[str, int, Where] | None:
+        if choice.resolved is not None:
+            return await self._begin(job, choice)
+        if choice.hopeless:
+            await self._db.write(lambda tx: _give_up(tx, job, choice))
+        elif choice.wake_at is not None and _out_of_money(job, choice):
+            await self._db.write(lambda tx: _give_up(tx, job, choice))
+        elif job.reason != choice.decision.reason:
+            await self._db.write(lambda tx: store.explain(tx, job.id, choice.decision.reason))
+        return None
+
+    async def _begin(self, job: Job, choice: Choice) -> tuple[str, int, Where] | None:
+        """One transaction: the hit, the reservation, the attempt. None when something changed meanwhile."""
+        resolved, reserve = choice.resolved, choice.reserve
+        assert resolved is not None
+        card = self._catalog.cards[resolved.model]
+
+        def begin(tx: Tx) -> int | None:
+            if facts.start_blocked(tx, self._catalog, card):
+                return None
+            n = store.begin_attempt(tx, job, resolved, choice.decision, reserve)
+            if n is None:
+                return None
+            entry = ledger.Entry(job.id, n, job.request.project, card.backend, card.id)
+            ledger.reserve(tx, entry, reserve, facts.caps(self._settings, job), self._settings.budget.zone)
+            limits.take(tx, (card.id, card.backend), job.id, n)
+            learned = limits.rests(tx).get(card.id)
+            if learned is not None and learned.half_open:
+                limits.probe(tx, card.id, job.id)
+            return n
+
+        try:
+            n = await self._db.write(begin)
+        except errors.BudgetExceeded:
+            return None
+        return (job.id, n, card.where) if n is not None else None
+
+    async def _enqueue(self, job_id: str, n: int, where: Where, again: str = "") -> None:
+        queue = await DBOS.retrieve_queue_async(GPU if where is Where.HOUSE else CLOUD)
+        assert queue is not None
+        with SetWorkflowID(f"{job_id}:a{n}{again}"), SetEnqueueOptions(priority=1):
+            await queue.enqueue_async(attempt, job_id, n)
+
+    # -- recovery
+
+    async def _sweep_loop(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Every open attempt must be in somebody's hands: enqueue what a crash left between the two databases."""
+        open_ = await self._db.read(store.open_attempts)
+        mine = [(j, n, b) for j, n, b in open_ if not self.carrier.carries(j, n)]
+        for start in range(0, len(mine), 200):
+            part = mine[start : start + 200]
+            ids = [f"{j}:a{n}" for j, n, _ in part]
+            known = {
+                w.workflow_id: w
+                for w in await DBOS.list_workflows_async(
+                    workflow_ids=ids, load_input=False, load_output=False
+                )
+            }
+            for job_id, n, backend in part:
+                found = known.get(f"{job_id}:a{n}")
+                info = self._catalog.providers.get(backend)
+                where = info.where if info else Where.CLOUD
+                if found is None:
+                    await self._enqueue(job_id, n, where)
+                elif found.status not in {"PENDING", "ENQUEUED", "DELAYED"}:
+                    await self._enqueue(job_id, n, where, again=f":r{secrets.token_hex(3)}")
+                elif found.status == "PENDING" and found.executor_id in self._dead:
+                    queue = GPU if where is Where.HOUSE else CLOUD
+                    await asyncio.to_thread(DBOS.resume_workflows, [found.workflow_id], queue_name=queue)
+
+    # -- several processes on PostgreSQL
+
+    async def _beat_loop(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await self._beat()
+
+    async def _beat(self) -> None:
+        """Say that we live and learn who does not. A process that was declared dead must end: others took its work."""
+        host, pid = socket.gethostname(), os.getpid()
+        started = int(psutil.Process(pid).create_time())
+
+        def beat(tx: Tx) -> tuple[set[str], bool]:
+            rows = tx.conn.execute(sa.select(executors)).mappings().all()
+            dead = {r["id"] for r in rows if r["dead"]}
+            for row in rows:
+                if row["id"] == self.me or row["dead"]:
+                    continue
+                gone = row["host"] == host and not _alive(row["pid"], row["pid_started"])
+                if gone or row["beat"] < tx.us - int(DEAD_S * 1e6):
+                    tx.conn.execute(sa.update(executors).where(executors.c.id == row["id"]).values(dead=True))
+                    dead.add(row["id"])
+            mine = next((r for r in rows if r["id"] == self.me), None)
+            if mine is None:
+                tx.conn.execute(
+                    sa.insert(executors).values(
+                        id=self.me, host=host, pid=pid, pid_started=started, beat=tx.us
+                    )
+                )
+            elif not mine["dead"]:
+                tx.conn.execute(sa.update(executors).where(executors.c.id == self.me).values(beat=tx.us))
+            return dead, bool(mine and mine["dead"])
+
+        dead, me_dead = await self._db.write(beat)
+        if me_dead:
+            raise errors.ServerTrouble(
+                words(
+                    "this process was silent for too long and others took over its work; it ends now",
+                    "このプロセスは応答が途絶えたため、他のプロセスが処理を引き継ぎました。終了します",
+                )
+            )
+        new = dead - self._dead
+        self._dead = frozenset(dead)
+        if new and self._tasks:
+            await self._sweep()
+
+    async def _lead_loop(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._try_to_lead)
+            except sa.exc.DBAPIError:
+                self._leader, self._leader_conn = False, None
+            await asyncio.sleep(1.0)
+
+    def _try_to_lead(self) -> None:
+        """A session lock on a connection of its own; a broken connection is a lost leadership."""
+        if self._leader_conn is None:
+            self._leader_conn = self._db.own_connection()
+        if self._leader:
+            self._leader_conn.exec_driver_sql("SELECT 1")
+            return
+        got = self._leader_conn.exec_driver_sql(f"SELECT pg_try_advisory_lock({_LEADER_LOCK})").scalar_one()
+        if got:
+            self._leader = True
+            self._db.poke()
+
+    # -- retention
+
+    async def _retain_loop(self) -> None:
+        while True:
+            await self._retain()
+            await asyncio.sleep(RETAIN_S)
+
+    async def _retain(self) -> None:
+        await self._db.write(limits.forget_old)
+        keep = self._settings.storage.keep_days
+        if keep is not None and self._leader:
+            before = datetime.now(UTC) - timedelta(days=keep)
+            while old := await self._db.read(lambda tx: store.ended_before(tx, before, 200)):
+                for job_id in old:
+                    await forget(self._db, self._media, job_id)
+        day_ago = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+        done = await DBOS.list_workflows_async(
+            status=["SUCCESS", "ERROR", "CANCELLED"],
+            end_time=day_ago,
+            limit=1000,
+            load_input=False,
+            load_output=False,
+        )
+        if done:
+            await DBOS.delete_workflows_async([w.workflow_id for w in done])
+
+
+async def forget(db: Database, media: MediaStore, job_id: str) -> None:
+    """Remove a finished job's media and history; files another job still uses stay, and so does the ledger."""
+
+    def hide(tx: Tx) -> list[str]:
+        job = store.get(tx, job_id)
+        if job is None:
+            return []
+        held = [a.id for a in (job.output, job.poster) if a is not None]
+        held += [m.asset.id for m in store.inputs_of(tx, job_id).values()]
+        store.mark_deleted(tx, job_id)
+        store.forget_events(tx, job_id)
+        return [a for a in held if not store.asset_used(tx, a)]
+
+    for asset_id in await db.write(hide):
+        await media.remove(asset_id)
+
+
+def engine_file(ours: Path) -> Path:
+    """DBOS's own SQLite file, beside ours."""
+    return ours.with_name("engine.sqlite")
+
+
+def prepare_engine_file(file: Path) -> None:
+    """DBOS does not set WAL by itself; once set, it stays with the file (shared/engine.md, trap 3)."""
+    engine = sa.create_engine(f"sqlite:///{file}")
+    with engine.connect() as conn:
+        conn.exec_driver_sql("PRAGMA journal_mode=WAL")
+    engine.dispose()
+
+
+def _cancel_waiting(tx: Tx, job: Job) -> None:
+    error = JobError(code="cancelled", message=words("cancelled", "キャンセルされました"))
+    if store.move_job(tx, job.id, Status.CANCELLED, error=error.model_dump_json()):
+        store.event(tx, job.id, None, "cancelled", {})
+
+
+def _give_up(tx: Tx, job: Job, choice: Choice) -> None:
+    """No offer is left: the last attempt's error says most, else the decision's reason."""
+    last = job.attempts[-1].error if job.attempts else None
+    code = "budget_exceeded" if _money_only(choice) else "unsupported_request"
+    if last is not None:
+        text = words(
+            f"{last.message.en}; then {choice.decision.reason.en}",
+            f"{last.message.ja}。その後: {choice.decision.reason.ja}",
+        )
+        error = JobError(code=last.code, message=text, backend=last.backend, detail=last.detail)
+    else:
+        error = JobError(code=code, message=choice.decision.reason)
+    if store.move_job(
+        tx,
+        job.id,
+        Status.FAILED,
+        error=error.model_dump_json(),
+        reason=choice.decision.reason.model_dump_json(),
+    ):
+        store.event(tx, job.id, None, "failed", {"code": error.code, "message": error.message.en})
+
+
+def _money_only(choice: Choice) -> bool:
+    return any(r.code in policy.MONEY_CODES for r in choice.decision.rejected)
+
+
+def _out_of_money(job: Job, choice: Choice) -> bool:
+    """Waits for money alone, and its deadline has passed."""
+    deadline = job.request.preferences.deadline
+    if deadline is None or deadline > choice.decision.at:
+        return False
+    waits = [r for r in choice.decision.rejected if r.ready_at is not None]
+    return bool(waits) and all(r.code == "budget" for r in waits)
+
+
+def _alive(pid: int, started: int) -> bool:
+    try:
+        return abs(int(psutil.Process(pid).create_time()) - started) <= 1
+    except psutil.Error:
+        return False

@@ -1,0 +1,242 @@
+"""Takes the snapshot that the policy decides from: offers, limits, money left, the time."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Protocol
+
+from router import ledger, limits, store
+from router.catalog import Catalog
+from router.contract.card import LostSubmit, ModelCard, Where
+from router.contract.job import AttemptStatus, Job, Rejected
+from router.contract.words import Words, words
+from router.db import Tx
+from router.ledger import Caps
+from router.policy import Ask, Facts, Money, OfferFacts, Tried
+from router.pricing import to_micros
+from router.settings import Settings
+from router.store import Inputs
+
+LOCAL_PLACES = 4
+"""Jobs handed to our own device at once: one runs, a few are at hand so that it never idles."""
+STOPPED = words(
+    "billed above its price table: correct the price row, then it runs again",
+    "価格表を超える請求がありました。価格表の行を修正すると再開します",
+)
+
+
+class Usable(Protocol):
+    """What the snapshot asks of the installation."""
+
+    def out(self, card: ModelCard) -> "OutLike | None":
+        """Why the card cannot run here."""
+        ...
+
+    def key_mark(self, backend: str) -> str:
+        """Changes with the backend's key."""
+        ...
+
+
+class OutLike(Protocol):
+    """A machine word and a sentence."""
+
+    @property
+    def code(self) -> str:
+        """`no_key`, `no_weights`, ..."""
+        ...
+
+    @property
+    def why(self) -> Words:
+        """For the person who can change it."""
+        ...
+
+
+def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable) -> Facts:
+    """Read everything a decision depends on in one transaction."""
+    rests = limits.rests(tx)
+    taken, backend_taken, ahead = _occupied(tx, catalog)
+    offers = []
+    for card in catalog.cards.values():
+        out = usable.out(card)
+        rest = _rest(rests, card, usable, tx.now)
+        mine = rests.get(card.id)
+        most = places(card)
+        offers.append(
+            OfferFacts(
+                card=card,
+                unusable=_rejected(card, out.code, out.why) if out else None,
+                rest=rest,
+                free_at=_free_at(tx, catalog, card),
+                room=most - taken[card.id] if most is not None else None,
+                mean_s=mine.mean_s if mine else None,
+                queued_s=ahead[card.backend] if card.where is Where.HOUSE else 0.0,
+                half_open=mine.half_open if mine else False,
+            )
+        )
+    local = settings.local
+    router = settings.router
+    return Facts(
+        now=tx.now,
+        offers=tuple(offers),
+        money=money_left(tx, settings),
+        backend_room={
+            name: info.limits.max_in_flight - backend_taken[name]
+            for name, info in catalog.providers.items()
+            if info.limits.max_in_flight is not None
+        },
+        mode=router.mode,
+        substitutes=router.substitutes,
+        too_expensive_per_second=router.too_expensive_usd_per_second,
+        demo_model=local.demo_model,
+        patience_s=router.cloud_patience_s,
+        electricity_per_s=Decimal(str(local.watts)) / Decimal(3_600_000) * local.kwh_usd,
+    )
+
+
+def ask(job: Job, inputs: Inputs, catalog: Catalog) -> Ask:
+    """A stored job as the policy sees it."""
+    tried = [
+        Tried(
+            model=attempt.model,
+            code=attempt.error.code if attempt.error else "failed",
+            accepted=attempt.accepted_at is not None,
+            ended_at=attempt.ended_at or attempt.created_at,
+            free_retry=free_retry(
+                catalog.cards.get(attempt.model), attempt.error.code if attempt.error else ""
+            ),
+        )
+        for attempt in job.attempts
+        if attempt.status.ended
+    ]
+    spent = to_micros(job.billed_usd + job.reserved_usd)
+    return Ask(job.id, job.request, job.seed, inputs, spent, tuple(tried), job.created_at)
+
+
+def free_retry(card: ModelCard | None, code: str) -> bool:
+    """Work that was lost with our own process and cost nothing may be done again by the same offer."""
+    return card is not None and card.lost_submit is LostSubmit.RESEND and code == "operation_lost"
+
+
+def caps(settings: Settings, job: Job) -> Caps:
+    """The hard limits that this job's money must fit."""
+    request, budget = job.request, settings.budget
+
+    def whole(usd: Decimal | None) -> int | None:
+        return None if usd is None else int(usd * 1_000_000)
+
+    return Caps(
+        job=whole(request.preferences.max_usd),
+        project_day=whole(budget.project_day_usd.get(request.project)) if request.project else None,
+        day=whole(budget.day_usd),
+        month=whole(budget.month_usd),
+    )
+
+
+def money_left(tx: Tx, settings: Settings) -> Money:
+    """What the budgets still allow."""
+    budget = settings.budget
+    if budget.day_usd is None and budget.month_usd is None and not budget.project_day_usd:
+        return Money()
+    day = ledger.day_of(tx.now, budget.zone)
+    spent = ledger.sums(tx, job_id=None, project=None, day=day)
+
+    def left(usd: Decimal | None, have: int) -> int | None:
+        return None if usd is None else max(int(usd * 1_000_000) - have, 0)
+
+    projects = {
+        name: max(int(usd * 1_000_000) - ledger.sums(tx, job_id=None, project=name, day=day).project_day, 0)
+        for name, usd in budget.project_day_usd.items()
+    }
+    local = tx.now.astimezone(budget.zone)
+    midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    return Money(
+        day=left(budget.day_usd, spent.day),
+        month=left(budget.month_usd, spent.month),
+        project_day=projects,
+        day_turns_at=midnight.astimezone(tx.now.tzinfo),
+    )
+
+
+def places(card: ModelCard) -> int | None:
+    """Jobs that may be at this model at once."""
+    if card.limits.max_in_flight is not None:
+        return card.limits.max_in_flight
+    return LOCAL_PLACES if card.local is not None else None
+
+
+def price_mark(card: ModelCard) -> str:
+    """Changes when the card's price rows change; an overrun stops the offer until then."""
+    rows = "\n".join(price.model_dump_json() for price in card.prices)
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def start_blocked(tx: Tx, catalog: Catalog, card: ModelCard) -> bool:
+    """The exact check inside the starting transaction: windows and places, whatever the snapshot said."""
+    free = _free_at(tx, catalog, card)
+    if free is not None and free > tx.now:
+        return True
+    taken, backend_taken, _ = _occupied(tx, catalog)
+    most = places(card)
+    account = catalog.providers[card.backend].limits.max_in_flight
+    if most is not None and taken[card.id] >= most:
+        return True
+    if account is not None and backend_taken[card.backend] >= account:
+        return True
+    rest = limits.rests(tx).get(card.id)
+    return rest is not None and rest.until is not None and rest.until > tx.now
+
+
+def _occupied(tx: Tx, catalog: Catalog) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """(places taken by model, by backend, seconds of work ahead by backend)."""
+    taken: Counter[str] = Counter()
+    backend_taken: Counter[str] = Counter()
+    ahead: Counter[str] = Counter()
+    for model, backend, status, created in store.in_flight(tx):
+        card = catalog.cards.get(model)
+        if status == AttemptStatus.FETCHING:
+            continue
+        if status == AttemptStatus.UNRESOLVED and (
+            card is None or tx.us > created + int(card.give_up_s * 1e6)
+        ):
+            continue
+        taken[model] += 1
+        backend_taken[backend] += 1
+        if card is not None:
+            ahead[backend] += int(card.typical_seconds)
+    return taken, backend_taken, ahead
+
+
+def _free_at(tx: Tx, catalog: Catalog, card: ModelCard) -> datetime | None:
+    ends = [
+        limits.window_free_at(tx, card.id, card.limits),
+        limits.window_free_at(tx, card.backend, catalog.providers[card.backend].limits),
+    ]
+    return max((end for end in ends if end is not None), default=None)
+
+
+def _rest(
+    rests: Mapping[str, limits.Rest], card: ModelCard, usable: Usable, now: datetime
+) -> Rejected | None:
+    mine, whole = rests.get(card.id), rests.get(card.backend)
+    if mine is not None and mine.stopped_mark == price_mark(card):
+        return _rejected(card, "stopped", STOPPED)
+    for rest in (mine, whole):
+        if rest is None or rest.until is None or rest.until <= now:
+            continue
+        if rest.key_mark is not None and rest.key_mark != usable.key_mark(card.backend):
+            continue
+        return _rejected(card, rest.code or "resting", rest.why or words("resting", "休止中"), rest.until)
+    if mine is not None and mine.half_open and mine.probe_job is not None:
+        return _rejected(
+            card,
+            "breaker_open",
+            words("one probe is on its way after an outage", "障害後の確認ジョブを 1 件送信中です"),
+            now + timedelta(seconds=limits.BREAKER_S),
+        )
+    return None
+
+
+def _rejected(card: ModelCard, code: str, why: Words, ready_at: datetime | None = None) -> Rejected:
+    return Rejected(backend=card.backend, model=card.id, code=code, reason=why, ready_at=ready_at)
