@@ -1,0 +1,71 @@
+"""Frames to a playable MP4: H.264, yuv420p, index in front, and how the clip was made inside it."""
+
+import json
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+CRF = 16
+"""libx264 quality, 0 lossless .. 51; at 16 a loss is hard to see, and small clips stay small."""
+TITLE_CHARACTERS = 120
+_BT709 = 1
+"""The code of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)."""
+
+
+def understudy_version() -> str:
+    """Of the installed distribution; `unknown` when run without an installation."""
+    try:
+        return metadata.version("understudy-gateway")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def write_mp4(path: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str, Any]) -> None:
+    """Write frames (T, H, W, 3) to `path`, which appears only when it is complete.
+
+    An odd side loses its last row or column, because yuv420p halves both. `facts` (prompt, seed, model, ...)
+    become the comment as JSON; its `prompt` also the title. Raises ValueError for frames of another shape
+    and OSError when the disk does not take the file.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise ValueError(f"frames must be (T, H, W, 3) uint8, not {frames.shape} {frames.dtype}")
+    height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
+    if not height or not width:
+        raise ValueError("frames must be at least 2 pixels wide and high")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        _encode(part, frames[:, :height, :width], fps, facts)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _encode(part: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str, Any]) -> None:
+    height, width = frames.shape[1:3]
+    options = {"movflags": "faststart+use_metadata_tags"}
+    with av.open(part, "w", format="mp4", options=options) as container:
+        container.metadata["title"] = " ".join(str(facts.get("prompt", "")).split())[:TITLE_CHARACTERS]
+        container.metadata["comment"] = json.dumps(
+            {"understudy": understudy_version(), **facts}, ensure_ascii=False
+        )
+        stream = container.add_stream("libx264", rate=fps, options={"crf": str(CRF), "preset": "medium"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = av.video.reformatter.ColorRange.MPEG
+        for picture in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            yuv = frame.reformat(
+                format="yuv420p",
+                src_color_range=av.video.reformatter.ColorRange.JPEG,
+                dst_color_range=av.video.reformatter.ColorRange.MPEG,
+                dst_colorspace=av.video.reformatter.Colorspace.ITU709,
+            )
+            container.mux(stream.encode(yuv))
+        container.mux(stream.encode(None))

@@ -1,0 +1,142 @@
+"""What the gateway and its model process say to each other: small dataclasses, one JSON line each over a pipe."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Phase = Literal["encode", "denoise", "decode", "write"]
+"""The parts of one job, in this order."""
+FailureKind = Literal["cancelled", "oom", "weights", "input", "disk", "error"]
+
+
+@dataclass(frozen=True)
+class Render:
+    """One clip, complete: what a pipeline's `generate` needs and nothing else."""
+
+    prompt: str
+    width: int
+    height: int
+    frames: int
+    fps: int
+    steps: int
+    seed: int
+    guidance: float = 1.0
+    """1 or less: the model runs once per step instead of twice, and the negative prompt has no effect."""
+    guidance_2: float | None = None
+    """For the low-noise expert of a two-expert model; None: the same as `guidance`."""
+    negative_prompt: str = ""
+    first_frame: str | None = None
+    """Path of an image; with it the clip begins with that image."""
+    last_frame: str | None = None
+    max_sequence_length: int = 512
+    """Tokens of prompt the model was trained with; text beyond it is cut off."""
+    flow_shift: float | None = None
+    """None: as the weights' own scheduler says."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """To the child: make this model the loaded one."""
+
+    model: str
+    pipeline: str
+    """Module with `numbers`, `load` and `generate`."""
+    directory: str
+    device: str
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    width: int
+    height: int
+    frames: int
+    """The largest clip that must fit into memory."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """To the child: make this clip with the loaded model and write the MP4 to `out`."""
+
+    ticket: str
+    out: str
+    render: Render
+    model: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """To the child: stop that job now, inside a step if need be. Without effect once it has ended."""
+
+    ticket: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """From the child: the model is ready."""
+
+    model: str
+    seconds: float
+    plan: str
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    """From the child: the model could not be loaded."""
+
+    model: str
+    kind: FailureKind
+    en: str
+    ja: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """From the child: `done` of `total` units of a phase are behind us."""
+
+    ticket: str
+    phase: Phase
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """From the child: the MP4 lies at the path that was given."""
+
+    ticket: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """From the child: no clip. The model stays loaded and usable."""
+
+    ticket: str
+    kind: FailureKind
+    en: str
+    ja: str
+
+
+ToChild = Load | Run | Cancel
+FromChild = Loaded | LoadFailed | Step | Done | Failed
+Message = ToChild | FromChild
+
+_TYPES: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Load, Run, Cancel, Loaded, LoadFailed, Step, Done, Failed)
+}
+
+
+def encode(message: Message) -> bytes:
+    """One line, newline included."""
+    return json.dumps({"type": type(message).__name__, **asdict(message)}).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message of one line. Raises ValueError for anything that is not one."""
+    try:
+        data = json.loads(line)
+        kind = _TYPES[data.pop("type")]
+        if kind is Run:
+            data["render"] = Render(**data["render"])
+        message: Message = kind(**data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a message: {line[:80]!r}") from error
+    return message
