@@ -1,17 +1,10 @@
 """One job as plain values: the row that `generate --json`, `jobs --json` and the demo's results.json share."""
 
-from decimal import Decimal
 from typing import Any
 
 from router.contract.job import Attempt, Candidate, Decision, Job, Rejected, seconds_between
 from router.contract.words import Lang
-
-
-def money(value: Decimal | None) -> str | None:
-    """US dollars as a plain decimal string without trailing zeros; None where unknown."""
-    if value is None:
-        return None
-    return f"{value.normalize():f}" if value else "0"
+from router.pricing import money
 
 
 def attempt_row(attempt: Attempt, lang: Lang) -> dict[str, Any]:

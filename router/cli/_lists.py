@@ -14,7 +14,7 @@ from router.cli._text import t
 from router.contract.errors import InvalidRequest
 from router.contract.request import TASK_ALIASES, Task
 from router.contract.words import words
-from router.result import money
+from router.pricing import money
 
 if TYPE_CHECKING:
     from router.gateway import Gateway, ModelRow, ProviderRow, SpendReport

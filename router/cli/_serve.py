@@ -1,5 +1,6 @@
 """Commands that stay: serve, worker, sandbox."""
 
+import asyncio
 import importlib
 import os
 import signal
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from router.cli import _options as o
 from router.cli._app import app
 from router.cli._door import door_of
 from router.cli._text import t
@@ -44,9 +46,11 @@ def sandbox(
             help=t("End when standard input closes.", "標準入力が閉じたら終了します。"),
         ),
     ] = False,
+    as_json: o.AsJson = False,
 ) -> None:
     """One server, each twin under its provider's name."""
     door = door_of(context)
+    door.json = as_json
     module, _, name = SANDBOX_ENTRY.partition(":")
     try:
         start = getattr(importlib.import_module(module), name)
@@ -56,13 +60,20 @@ def sandbox(
         ) from None
     if with_parent:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    door.note(
-        words(
-            f"Sandbox on http://{host}:{port} - point Understudy at it: UNDERSTUDY_SANDBOX_URL=http://{host}:{port}",
-            f"サンドボックス: http://{host}:{port}(利用側の設定: UNDERSTUDY_SANDBOX_URL=http://{host}:{port})",
+
+    def ready(url: str, tls_url: str | None) -> None:
+        if door.json:
+            door.value({"url": url, "tls_url": tls_url})
+            return
+        more = f", {tls_url}" if tls_url else ""
+        door.say(
+            words(
+                f"Sandbox on {url}{more}. Point Understudy at it: UNDERSTUDY_SANDBOX_URL={url}",
+                f"サンドボックス: {url}{more}。利用側の設定: UNDERSTUDY_SANDBOX_URL={url}",
+            )
         )
-    )
-    start(host=host, port=port, tls_port=tls_port, tls_ca=tls_ca)
+
+    asyncio.run(start(host, port, tls_port=tls_port, tls_ca=tls_ca, on_ready=ready))
 
 
 def _end_with_stdin() -> None:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from router.cli._door import Door
 from router.contract.job import Decision
 from router.contract.words import words
-from router.result import money
+from router.pricing import money
 
 
 def dollars(value: Decimal | None) -> str:

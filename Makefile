@@ -1,0 +1,51 @@
+# Every target makes .venv first if it is missing. `make help` lists them.
+PYTHON ?= python3
+JOBS ?= 200
+KILLS ?= 30
+WORKERS ?= 2
+ARGS ?=
+BIN := .venv/bin
+READY := .venv/.ready
+CODE := router api_providers local_models ui
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test browser check format crash tiny-eval
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Understudy needs Python 3.11 or newer. Try: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "Cannot make .venv. On Debian and Ubuntu: apt install python3-venv" >&2; rm -rf .venv; exit 1; }
+	@echo "Installing into .venv. The first time this downloads PyTorch, which is large; later runs skip it."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,ui,dev]'
+	@touch $@
+
+demo: $(READY) ## show what Understudy does: no keys, no GPU, no services, no questions
+	@$(BIN)/understudy demo $(ARGS)
+
+serve: $(READY) ## API and page on http://127.0.0.1:7860 (ARGS="--port 8000")
+	@$(BIN)/understudy serve $(ARGS)
+
+test: $(READY) ## all tests that need neither root nor a browser
+	@$(BIN)/python -m pytest -q -n $(WORKERS) $(ARGS)
+
+browser: $(READY) ## the page in Chromium, where that is installed
+	@$(BIN)/python -m pytest -q -m browser tests/browser $(ARGS)
+
+check: $(READY) ## lint, format, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict $(CODE)
+	@$(BIN)/lint-imports --no-logo
+
+format: $(READY) ## repair format and what ruff can repair
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+crash: $(READY) ## kill -9 at random moments, then count jobs and money (JOBS=200 KILLS=30)
+	@$(BIN)/python -m tests.crash --jobs $(JOBS) --kills $(KILLS) --database sqlite
+	@$(BIN)/python -m tests.crash --jobs $(JOBS) --kills $(KILLS) --database postgres
+
+tiny-eval: $(READY) ## score the shipped model by its pixels on combinations it was not trained on
+	@$(BIN)/python -m local_models.tiny_training.evaluate $(ARGS)
