@@ -1,0 +1,257 @@
+"""The endpoints below `/v1/videos`: each reads, asks the gateway, and answers; nothing is decided here."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from router.contract.card import Asset
+from router.contract.errors import InvalidRequest, NotFound
+from router.contract.job import Job, Status
+from router.contract.request import VideoRequest
+from router.contract.words import words
+from router.gateway import Gateway
+from router.server import answers
+from router.server.errors import ErrorBody, language
+from router.server.upload import Kind, read_request
+
+POLL_AFTER_MS = 500
+"""What the official SDK's poller is told to wait between two looks."""
+_SUFFIX = {"video/mp4": ".mp4", "image/webp": ".webp", "image/jpeg": ".jpg", "image/png": ".png"}
+_KEY_MAX = 255
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "The caller must change something"},
+    "5XX": {"model": ErrorBody, "description": "This server or a backend could not do it"},
+}
+
+
+class ListQuery(BaseModel):
+    """Which jobs to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: str | None = Field(default=None, min_length=1, max_length=200)
+    """Id of the last job of the page before."""
+    limit: int = Field(default=20, ge=1, le=100)
+    order: Literal["asc", "desc"] = "desc"
+    """By time of creation."""
+    project: str | None = None
+    state: Status | None = None
+    """Our own word for the status."""
+
+
+class ContentQuery(BaseModel):
+    """Which file of a job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    variant: Literal["video", "thumbnail"] = "video"
+
+
+def _body_schema() -> dict[str, Any]:
+    """The request body for the OpenAPI document; it is read by hand because a form and JSON share it."""
+    properties: dict[str, Any] = {
+        "seconds": {
+            "anyOf": [{"type": "string"}, {"type": "number"}],
+            "description": "OpenAI's name of `duration`.",
+        },
+        "size": {"type": "string", "description": "OpenAI's name of an exact `resolution`, as `1280x720`."},
+    }
+    reference = {"anyOf": [{"type": "string"}, {"type": "object"}], "description": "The first frame."}
+    file = {"type": "string", "format": "binary", "description": "The first frame."}
+
+    def shape(input_reference: dict[str, Any]) -> dict[str, Any]:
+        ours = {"$ref": "#/components/schemas/VideoRequest"}
+        extra = {"type": "object", "properties": {**properties, "input_reference": input_reference}}
+        return {"schema": {"allOf": [ours, extra]}}
+
+    return {
+        "required": True,
+        "content": {"application/json": shape(reference), "multipart/form-data": shape(file)},
+    }
+
+
+BODY = {"requestBody": _body_schema()}
+BINARY: dict[str, Any] = {"content": {"video/mp4": {}, "image/*": {}}, "description": "The file"}
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+Opened = Annotated[Gateway, Depends(_gateway)]
+
+router = APIRouter(prefix="/v1/videos", responses=ERRORS, tags=["videos"])
+
+
+@router.post("", openapi_extra=BODY)
+async def create(
+    gateway: Opened,
+    request: Request,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> answers.VideoObject:
+    """Start a video. The same `Idempotency-Key` with the same request answers the first job."""
+    _check_key(idempotency_key)
+
+    async def keep(data: bytes | Path, kind: Kind) -> Asset:
+        return await gateway.take_upload(data, expect=kind)
+
+    wanted = await read_request(request, max_mb=gateway.settings.server.max_upload_mb, keep=keep)
+    job = await gateway.submit(wanted, idempotency_key=idempotency_key)
+    response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
+    return answers.video_object(job, language(request.scope))
+
+
+@router.post("/plan", openapi_extra=BODY)
+async def plan(gateway: Opened, request: Request) -> dict[str, JsonValue]:
+    """Where this request would go, for how much; nothing is written or spent."""
+    wanted = await read_request(request, max_mb=gateway.settings.server.max_upload_mb, keep=None)
+    return answers.plan_object(await gateway.plan(wanted), language(request.scope))
+
+
+@router.get("")
+async def listing(
+    gateway: Opened, request: Request, query: Annotated[ListQuery, Query()]
+) -> answers.VideoList:
+    """Jobs, newest first."""
+    page = await gateway.list(
+        limit=query.limit,
+        after=query.after,
+        order=query.order,
+        project=query.project,
+        state=query.state.value if query.state else None,
+    )
+    return answers.video_list(page, language(request.scope))
+
+
+@router.get("/models")
+async def models(gateway: Opened, request: Request) -> answers.Rows:
+    """Every model of every backend, also those that cannot run now."""
+    lang = language(request.scope)
+    return answers.Rows(data=[answers.model_row(row, lang) for row in await gateway.models()])
+
+
+@router.get("/providers")
+async def providers(gateway: Opened, request: Request) -> answers.Rows:
+    """Every backend: whether it has a key, rests, or has a problem."""
+    lang = language(request.scope)
+    return answers.Rows(data=[answers.provider_row(row, lang) for row in await gateway.providers()])
+
+
+@router.get("/{video_id}")
+async def retrieve(
+    gateway: Opened, video_id: str, request: Request, response: Response
+) -> answers.VideoObject:
+    """One job."""
+    job = await _known(gateway, video_id)
+    if not job.status.ended:
+        response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
+    return answers.video_object(job, language(request.scope))
+
+
+@router.delete("/{video_id}")
+async def delete(gateway: Opened, video_id: str) -> answers.Deleted:
+    """Remove a job's clip and inputs; an unfinished job is cancelled first. What it cost stays on the books."""
+    await _known(gateway, video_id)
+    await gateway.delete(video_id)
+    return answers.Deleted(id=video_id)
+
+
+@router.post("/{video_id}/cancel")
+async def cancel(gateway: Opened, video_id: str, request: Request) -> answers.VideoObject:
+    """Ask to cancel. A provider that cannot cancel goes on, is paid, and its clip is kept."""
+    await _known(gateway, video_id)
+    return answers.video_object(await gateway.cancel(video_id), language(request.scope))
+
+
+@router.get("/{video_id}/events")
+async def events(gateway: Opened, video_id: str) -> answers.Rows:
+    """The job's history, oldest first."""
+    await _known(gateway, video_id)
+    return answers.Rows(data=[answers.event_row(event) for event in await gateway.events(video_id)])
+
+
+@router.get("/{video_id}/route")
+async def route(gateway: Opened, video_id: str, request: Request) -> dict[str, JsonValue]:
+    """Why each attempt went where it went, as it was decided then."""
+    return answers.route_object(await _known(gateway, video_id), language(request.scope))
+
+
+@router.head("/{video_id}/content", include_in_schema=False)
+@router.get("/{video_id}/content", response_class=Response, responses={200: BINARY})
+async def content(
+    gateway: Opened, video_id: str, request: Request, query: Annotated[ContentQuery, Query()]
+) -> Response:
+    """The clip or its still; takes Range and If-None-Match. 409 while the job has not finished."""
+    await _known(gateway, video_id)
+    path, asset = await gateway.content(video_id, query.variant)
+    return await _file(path, asset, video_id, request.headers)
+
+
+async def _known(gateway: Gateway, video_id: str) -> Job:
+    job = await gateway.get(video_id)
+    if job.deleted:
+        raise NotFound(
+            words(f"The job {video_id!r} was deleted.", f"ジョブ {video_id!r} は削除されています。"),
+            param="id",
+        )
+    return job
+
+
+def _check_key(key: str | None) -> None:
+    if key is not None and not (0 < len(key) <= _KEY_MAX and key.isprintable()):
+        raise InvalidRequest(
+            words(
+                f"Idempotency-Key must be 1 to {_KEY_MAX} printable characters.",
+                f"Idempotency-Key は 1 から {_KEY_MAX} 文字の印字可能な文字列にしてください。",
+            ),
+            param="Idempotency-Key",
+        )
+
+
+async def _file(path: Path, asset: Asset, video_id: str, asked: Mapping[str, str]) -> Response:
+    """A media file under its content hash; never sniffed, never shown inside another site."""
+    etag = f'"{asset.id}"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
+    if etag in {tag.strip().removeprefix("W/") for tag in asked.get("if-none-match", "").split(",")}:
+        return Response(status_code=304, headers=headers)
+    try:
+        found = await asyncio.to_thread(os.stat, path)
+    except FileNotFoundError:
+        raise NotFound(
+            words(
+                "The file of this job is no longer in the data folder.",
+                "このジョブのファイルはデータフォルダーに残っていません。",
+            ),
+            param="id",
+        ) from None
+    return FileResponse(
+        path,
+        headers=headers,
+        media_type=asset.mime,
+        stat_result=found,
+        filename=f"{video_id}{_SUFFIX.get(asset.mime, '')}",
+        content_disposition_type="inline",
+    )
+
+
+def request_schemas() -> dict[str, Any]:
+    """VideoRequest and what it is made of, for the OpenAPI document."""
+    schema = VideoRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts: dict[str, Any] = schema.pop("$defs", {})
+    # Only with OpenAI's own names beside ours is the body complete, so unknown keys are refused by the server alone.
+    schema.pop("additionalProperties", None)
+    return {**parts, "VideoRequest": schema}
