@@ -1,0 +1,131 @@
+"""Shared by the provider tests: the shipped cards, pictures, backends made as the program makes them, and the twins."""
+
+import hashlib
+import io
+from collections.abc import AsyncIterator, Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from pydantic import SecretStr
+
+from api_providers._http import HttpProvider
+from router.catalog import Catalog
+from router.contract.backend import BackendConfig
+from router.contract.card import Asset, InputMedia, ResolvedRequest
+from router.contract.fit import fit
+from router.contract.request import FrameType, VideoRequest
+from tests.sandbox_process import SandboxProcess
+
+SECRET = "sandbox-0123456789abcdef"
+
+
+class FolderMedia:
+    """A media store that is a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, asset: Asset) -> Path:
+        return self.folder / asset.id
+
+    def keep(self, data: bytes, mime: str, width: int, height: int) -> InputMedia:
+        asset = Asset(
+            id=hashlib.sha256(data).hexdigest(), mime=mime, size_bytes=len(data), width=width, height=height
+        )
+        self.path(asset).write_bytes(data)
+        return InputMedia(asset=asset)
+
+    def picture(self, width: int = 640, height: int = 360, colour: str = "teal") -> InputMedia:
+        buffer = io.BytesIO()
+        Image.new("RGB", (width, height), colour).save(buffer, "PNG")
+        return self.keep(buffer.getvalue(), "image/png", width, height)
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    return Catalog.load()
+
+
+@pytest.fixture(scope="session")
+def twins() -> Iterator[SandboxProcess]:
+    with SandboxProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def sandbox(twins: SandboxProcess) -> SandboxProcess:
+    twins.reset()
+    return twins
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> FolderMedia:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    return FolderMedia(folder)
+
+
+MakeBackend = Callable[..., Any]
+
+
+@pytest.fixture
+async def make(catalog: Catalog, media: FolderMedia, tmp_path: Path) -> AsyncIterator[MakeBackend]:
+    """`make(Runway, base_url)`: configured like the composition root does, closed after the test."""
+    made: list[HttpProvider] = []
+
+    def build(
+        kind: type[HttpProvider],
+        base_url: str | None = None,
+        *,
+        sandbox: bool = True,
+        key: str | None = SECRET,
+        **options: Any,
+    ) -> HttpProvider:
+        name = kind.__name__.lower()
+        info = catalog.providers.get(name)
+        backend = kind(
+            BackendConfig(
+                name=name,
+                cards=catalog.cards,
+                media=media,
+                scratch=tmp_path,
+                base_url=base_url,
+                key=None if key is None else SecretStr(key),
+                options={"poll_after": 0.05, **options},
+                credit_usd=info.credit_usd if info else Decimal("0.01"),
+                sandbox=sandbox,
+            )
+        )
+        made.append(backend)
+        return backend
+
+    yield build
+    for backend in made:
+        await backend.aclose()
+
+
+Resolve = Callable[..., ResolvedRequest]
+
+
+@pytest.fixture
+def resolve(catalog: Catalog) -> Resolve:
+    """`resolve("fal/veo3.1", first=picture, prompt="...")`: the request as the gateway would fit it."""
+
+    def build(
+        model: str, *, first: InputMedia | None = None, last: InputMedia | None = None, **fields: Any
+    ) -> ResolvedRequest:
+        frames = {FrameType.FIRST: first, FrameType.LAST: last}
+        given = {kind: media for kind, media in frames.items() if media is not None}
+        request = VideoRequest.model_validate(
+            {
+                "prompt": "a red fox in the snow",
+                "frame_images": [{"frame_type": k, "url": f"asset:{m.asset.id}"} for k, m in given.items()],
+                **fields,
+            }
+        )
+        return fit(request, catalog.cards[model], seed=7, inputs=dict(given))
+
+    return build

@@ -1,0 +1,248 @@
+"""What every provider must do, run against its sandbox twin over real HTTP; each provider's test subclasses it."""
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, ClassVar
+
+import av
+import pytest
+
+from api_providers._http import HttpProvider
+from router.contract import errors
+from router.contract.backend import Backend, Completed, Operation, Output, Pending
+from router.contract.card import InputMedia, ResolvedRequest
+from tests.committing import committing
+from tests.sandbox_process import SandboxProcess
+from tests.scripted_server import ScriptedServer, reply
+
+Make = Callable[..., Any]
+Resolve = Callable[..., ResolvedRequest]
+RENDER_S = 0.1
+PATIENCE_S = 30
+
+
+class BackendSuite:
+    """Subclasses say which backend, which models, and how its vendor writes a status."""
+
+    kind: ClassVar[type[HttpProvider]]
+    twin: ClassVar[str]
+    key: ClassVar[str]
+    text_model: ClassVar[str]
+    image_model: ClassVar[str]
+    tells_cost: ClassVar[bool]
+    """Whether answers say what was charged; else the price table is the bill."""
+
+    def operation(self, ref: str) -> Operation:
+        """A handle on a task of that id."""
+        raise NotImplementedError
+
+    def status_body(self, status: str) -> dict[str, Any]:
+        """The answer to a look at a task in that (maybe unheard of) status."""
+        raise NotImplementedError
+
+    def dead_link(self, url: str) -> str:
+        """A result link that no longer works, made from one that does."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def backend(self, make: Make, sandbox: SandboxProcess) -> Any:
+        sandbox.settings(self.twin, render_seconds=RENDER_S)
+        return make(self.kind, f"{sandbox.url}/{self.twin}", key=self.key)
+
+    @pytest.fixture
+    def text(self, resolve: Resolve) -> ResolvedRequest:
+        return resolve(self.text_model)
+
+    async def finish(self, backend: Any, operation: Operation) -> Completed:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                state = await backend.poll(operation)
+                if isinstance(state, Completed):
+                    return state
+                await asyncio.sleep(state.poll_after)
+
+    def test_it_is_a_backend(self, backend: Any) -> None:
+        assert isinstance(backend, Backend)
+
+    async def test_a_text_becomes_a_playable_clip_and_the_bill_agrees(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess, tmp_path: Path
+    ) -> None:
+        with committing(lambda: len(sandbox.bill(self.twin))) as billed_at_commit:
+            operation = await backend.submit(text, key="job:a1")
+        assert billed_at_commit == [0], "committed exactly once, before anything was bought"
+        done = await self.finish(backend, operation)
+        await backend.fetch(done.outputs[0], tmp_path / "clip.mp4")
+        with av.open(str(tmp_path / "clip.mp4")) as clip:
+            assert clip.streams.video[0].frames > 0
+        (row,) = sandbox.bill(self.twin)
+        assert row["task"] == operation.ref
+        assert done.billed_usd == (Decimal(row["usd"]) if self.tells_cost else None)
+
+    async def test_a_picture_becomes_a_clip(
+        self, backend: Any, resolve: Resolve, media: Any, sandbox: SandboxProcess
+    ) -> None:
+        request = resolve(self.image_model, first=media.picture())
+        operation = await backend.submit(request, key="job:a1")
+        assert (await self.finish(backend, operation)).outputs
+        assert len(sandbox.bill(self.twin)) == 1
+
+    async def test_the_price_table_says_what_the_twin_bills(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess
+    ) -> None:
+        card = backend.card(text)
+        price = next(p for p in card.prices if all(text.condition(k) == v for k, v in p.when.items()))
+        await self.finish(backend, await backend.submit(text, key="job:a1"))
+        (row,) = sandbox.bill(self.twin)
+        assert Decimal(row["usd"]) == (price.usd or 0) * Decimal(str(text.duration))
+
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            ("auth", errors.AuthenticationFailed),
+            ("no_credit", errors.QuotaExhausted),
+            ("rate_limit", errors.RateLimited),
+            ("server_error", errors.Unavailable),
+            ("unavailable", errors.Unavailable),
+        ],
+    )
+    async def test_a_refused_submit_has_its_name_and_bought_nothing(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess, fault: str, error: type[Exception]
+    ) -> None:
+        sandbox.post_fault(self.twin, fault, seconds=17)
+        with pytest.raises(error) as caught:
+            await backend.submit(text, key="job:a1")
+        assert type(caught.value) is error
+        assert caught.value.backend == backend.name
+        assert caught.value.retry_after == (17 if fault == "rate_limit" else None)
+        assert sandbox.bill(self.twin) == []
+
+    @pytest.mark.parametrize("fault", ["cut_after_accept", "malformed"])
+    async def test_a_lost_answer_is_unknown_and_never_sent_again(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess, fault: str
+    ) -> None:
+        sandbox.post_fault(self.twin, fault)
+        with committing() as commits, pytest.raises(errors.OutcomeUnknown):
+            await backend.submit(text, key="job:a1")
+        assert len(commits) == 1
+        assert len(sandbox.bill(self.twin)) == 1
+        assert len([row for row in sandbox.requests() if row["method"] == "POST"]) == 1
+
+    async def test_a_slow_acceptance_is_waited_for(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess
+    ) -> None:
+        sandbox.post_fault(self.twin, "slow_accept", seconds=0.3)
+        operation = await backend.submit(text, key="job:a1")
+        assert sandbox.bill(self.twin)[0]["task"] == operation.ref
+
+    async def test_moderation_is_the_callers_to_change(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess
+    ) -> None:
+        sandbox.post_fault(self.twin, "moderation")
+        operation = await backend.submit(text, key="job:a1")
+        with pytest.raises(errors.ContentRejected) as caught:
+            await self.finish(backend, operation)
+        if self.tells_cost:
+            assert caught.value.billed_usd == Decimal(sandbox.bill(self.twin)[0]["usd"])
+
+    async def test_a_failure_after_acceptance_says_what_it_cost(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess
+    ) -> None:
+        sandbox.post_fault(self.twin, "fail_after_accept")
+        operation = await backend.submit(text, key="job:a1")
+        with pytest.raises(errors.GenerationFailed) as caught:
+            await self.finish(backend, operation)
+        assert caught.value.billed_usd == Decimal(sandbox.bill(self.twin)[0]["usd"])
+
+    async def test_a_hanging_task_stays_pending(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess
+    ) -> None:
+        sandbox.post_fault(self.twin, "hang")
+        operation = await backend.submit(text, key="job:a1")
+        for _ in range(5):
+            assert isinstance(await backend.poll(operation), Pending)
+
+    async def test_the_clip_over_the_providers_concurrency_waits_in_its_queue(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess
+    ) -> None:
+        sandbox.settings(self.twin, render_seconds=600, concurrency=1)
+        await backend.submit(text, key="job:a1")
+        second = await backend.submit(text, key="job:a2")
+        state = await backend.poll(second)
+        assert isinstance(state, Pending)
+        assert state.queued
+
+    async def test_a_cancelled_task_ends_cancelled(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess
+    ) -> None:
+        sandbox.settings(self.twin, render_seconds=600)
+        operation = await backend.submit(text, key="job:a1")
+        assert await backend.cancel(operation)
+        with pytest.raises(errors.Cancelled) as caught:
+            await self.finish(backend, operation)
+        if self.tells_cost:
+            assert caught.value.billed_usd == Decimal(sandbox.bill(self.twin)[0]["usd"])
+
+    async def test_cancelling_what_has_ended_is_refused_and_leaves_the_clip(
+        self, backend: Any, text: ResolvedRequest, tmp_path: Path
+    ) -> None:
+        operation = await backend.submit(text, key="job:a1")
+        await self.finish(backend, operation)
+        assert not await backend.cancel(operation)
+        done = await backend.poll(operation)
+        await backend.fetch(done.outputs[0], tmp_path / "clip.mp4")
+
+    async def test_a_truncated_download_is_made_whole(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess, tmp_path: Path
+    ) -> None:
+        operation = await backend.submit(text, key="job:a1")
+        done = await self.finish(backend, operation)
+        sandbox.post_fault(self.twin, "truncated_download")
+        await backend.fetch(done.outputs[0], tmp_path / "first.mp4")
+        await backend.fetch(done.outputs[0], tmp_path / "second.mp4")
+        assert (tmp_path / "first.mp4").read_bytes() == (tmp_path / "second.mp4").read_bytes()
+
+    async def test_a_dead_link_is_expired_and_leaves_no_file(
+        self, backend: Any, text: ResolvedRequest, tmp_path: Path
+    ) -> None:
+        done = await self.finish(backend, await backend.submit(text, key="job:a1"))
+        with pytest.raises(errors.LinkExpired):
+            await backend.fetch(Output(url=self.dead_link(done.outputs[0].url or "")), tmp_path / "clip.mp4")
+        assert not (tmp_path / "clip.mp4").exists()
+
+    async def test_an_unknown_task_is_lost(self, backend: Any) -> None:
+        with pytest.raises(errors.OperationLost):
+            await backend.poll(self.operation("00000000-0000-4000-8000-000000000000"))
+
+    async def test_a_status_invented_later_is_noticed(self, make: Make) -> None:
+        async with ScriptedServer([reply(200, self.status_body("PONDERING"))]) as server:
+            with pytest.raises(errors.UnexpectedResponse, match="PONDERING"):
+                await make(self.kind, server.url, key=self.key).poll(self.operation("t1"))
+
+    @pytest.mark.parametrize("body", [b"<html>", {"surprise": 1}, [], None])
+    async def test_a_malformed_look_is_looked_at_again(self, make: Make, body: Any) -> None:
+        async with ScriptedServer([reply(200, body)]) as server:
+            with pytest.raises(errors.UnexpectedResponse):
+                await make(self.kind, server.url, key=self.key).poll(self.operation("t1"))
+
+    async def test_a_wrong_key_is_refused_and_not_repeated_in_the_message(
+        self, make: Make, sandbox: SandboxProcess, text: ResolvedRequest
+    ) -> None:
+        backend = make(self.kind, f"{sandbox.url}/{self.twin}", key="real-key-5f1d8a:real-key-5f1d8a")
+        with pytest.raises(errors.AuthenticationFailed) as caught:
+            await backend.submit(text, key="job:a1")
+        assert "5f1d8a" not in f"{caught.value.message.en} {caught.value.detail}"
+
+    async def test_every_message_speaks_japanese_too(
+        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess
+    ) -> None:
+        sandbox.post_fault(self.twin, "no_credit")
+        with pytest.raises(errors.QuotaExhausted) as caught:
+            await backend.submit(text, key="job:a1")
+        assert "チャージ" in caught.value.text("ja")
+        assert "top up" in caught.value.text("en")
+
+    def picture_uri(self, media: InputMedia) -> str:
+        """How a small picture goes on the wire."""
+        return f"data:{media.asset.mime};base64,"
