@@ -35,16 +35,19 @@ async def serve(
         if tls_port is not None:
             secure = stack.enter_context(contextlib.closing(_listen(host, tls_port)))
             runs.append((_Server(_config(app, _certificate(tls_ca))), secure))
-        loop = asyncio.get_running_loop()
-        with _ends_on_signals(loop, [server for server, _ in runs]):
-            async with asyncio.TaskGroup() as group:
-                for server, listener in runs:
-                    group.create_task(server.serve(sockets=[listener]))
-                for server, _ in runs:
+        servers = [server for server, _ in runs]
+        with _ends_on_signals(servers):
+            tasks = [asyncio.create_task(server.serve(sockets=[listener])) for server, listener in runs]
+            try:
+                for server in servers:
                     await server.ready.wait()
                 if on_ready is not None:
                     urls = [_url(host, listener, secure=n == 1) for n, (_, listener) in enumerate(runs)]
                     on_ready(urls[0], urls[1] if len(urls) > 1 else None)
+                await asyncio.gather(*(asyncio.shield(task) for task in tasks))
+            finally:
+                _end(servers)
+                await asyncio.gather(*tasks)
 
 
 class _Server(uvicorn.Server):
@@ -126,18 +129,19 @@ def _url(host: str, listener: socket.socket, *, secure: bool) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _end(servers: list[_Server]) -> None:
+    for server in servers:
+        server.should_exit = True
+
+
 @contextlib.contextmanager
-def _ends_on_signals(loop: asyncio.AbstractEventLoop, servers: list[_Server]) -> Iterator[None]:
+def _ends_on_signals(servers: list[_Server]) -> Iterator[None]:
     """Let SIGINT and SIGTERM end the servers; does nothing outside the main thread."""
-
-    def end() -> None:
-        for server in servers:
-            server.should_exit = True
-
+    loop = asyncio.get_running_loop()
     taken: list[signal.Signals] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, end)
+            loop.add_signal_handler(number, _end, servers)
             taken.append(number)
     try:
         yield

@@ -2,8 +2,12 @@
 
 import asyncio
 import base64
+import contextlib
 import io
+import ssl
+import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,8 @@ from tests.sandbox_process import SandboxProcess
 
 RUNWAY = {"Authorization": "Bearer sandbox-test", "X-Runway-Version": "2024-11-06"}
 FAL = {"Authorization": "Key sandbox-test:sandbox-test"}
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Loading the system's certificates for each client would take longer than most tests here."""
 TEXT = {"model": "gen4.5", "promptText": "a red ball", "duration": 5, "ratio": "1280:720"}
 VEO = {"prompt": "a red ball", "duration": "4s", "generate_audio": False}
 
@@ -63,16 +69,34 @@ class Twins:
         return await self.http.request(method, f"{self.url}/fal{path}", json=body, headers=FAL | headers)
 
 
-@pytest.fixture
-async def twins() -> AsyncIterator[Twins]:
+@pytest.fixture(scope="session")
+def running() -> Iterator[tuple[str, Clock, dict[str, Bench]]]:
+    """One server for all tests, on a loop and a thread of its own: its URL, its clock, the inside of the twins."""
     clock = Clock()
     app = create_app(clock=clock)
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    server = asyncio.create_task(serve(app, "127.0.0.1", 0, on_ready=lambda url, _: ready.set_result(url)))
-    async with httpx.AsyncClient(timeout=30) as http:
-        yield Twins(await ready, clock, app.state.benches, http)
-    server.cancel()
-    await asyncio.gather(server, return_exceptions=True)
+    ready: Future[str] = Future()
+    loop = asyncio.new_event_loop()
+    server = loop.create_task(serve(app, "127.0.0.1", 0, on_ready=lambda url, _: ready.set_result(url)))
+
+    def run() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            loop.run_until_complete(server)
+        loop.close()
+
+    thread = threading.Thread(target=run, name="sandbox")
+    thread.start()
+    yield ready.result(30), clock, app.state.benches
+    loop.call_soon_threadsafe(server.cancel)
+    thread.join()
+
+
+@pytest.fixture
+async def twins(running: tuple[str, Clock, dict[str, Bench]]) -> AsyncIterator[Twins]:
+    """The running sandbox as if it had just started."""
+    async with httpx.AsyncClient(timeout=30, verify=PLAIN) as http:
+        fresh = Twins(*running, http)
+        await fresh.control("reset")
+        yield fresh
 
 
 @pytest.fixture(scope="session")

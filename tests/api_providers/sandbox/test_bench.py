@@ -23,8 +23,8 @@ def bench(clock: Clock) -> Bench:
     return Bench("x", defaults=Settings(render_seconds=10, concurrency=2), charge=full_price, clock=clock)
 
 
-def take(bench: Bench, name: str, **more: Fate) -> Task:
-    return bench.accept(name, model="m", group="g", price=Decimal(1), clip=Clip(16, 9, 5, "p"), **more)
+def take(bench: Bench, name: str, fate: Fate | None = None) -> Task:
+    return bench.accept(name, model="m", group="g", price=Decimal(1), clip=Clip(16, 9, 5, "p"), fate=fate)
 
 
 def test_a_task_is_queued_then_runs_then_has_succeeded(bench: Bench, clock: Clock) -> None:

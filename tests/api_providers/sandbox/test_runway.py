@@ -1,5 +1,6 @@
 """The Runway twin against the provider sheet and against Runway's own SDK."""
 
+import base64
 import importlib
 import io
 import typing
@@ -250,8 +251,6 @@ async def test_auto_length_is_charged_at_the_longest_and_partly_refunded(twins: 
 
 
 def _bytes(uri: str) -> bytes:
-    import base64
-
     return base64.b64decode(uri.partition(",")[2])
 
 
