@@ -74,7 +74,10 @@ class Reading:
             try:
                 info = ProviderTable.model_validate(merged).info(file.source)
             except ValidationError as error:
-                self.problem(file.source, file.name, explain(error, "provider"))
+                self.problem(file.source, file.name, explain(error, "[provider]"))
+                continue
+            except RowError as error:
+                self.problem(file.source, file.name, error.message)
                 continue
             self.tables[file.name] = merged
             self.providers[file.name] = info

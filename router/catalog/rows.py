@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from router.catalog.values import ProviderInfo
-from router.contract.card import Limits, ModelCard, Price, Where
+from router.contract.card import CONDITIONS, Limits, ModelCard, Price, Where
 from router.contract.words import Words, words
 
 _NAME = r"^[a-z0-9][a-z0-9_.-]*$"
@@ -61,16 +61,18 @@ class ProviderTable(BaseModel):
             data["limits"] = {**data.get("limits", {}), **direct}
         return data
 
-    @model_validator(mode="after")
-    def _together(self) -> Self:
-        if self.credit_usd is not None and not (self.credit_as_of and self.credit_source):
-            raise ValueError("credit_usd needs credit_as_of and credit_source")
-        if not self.keyless and not self.key_env and not self.key_pairs:
-            raise ValueError("name the variable of the key with key_env, or say keyless = true")
-        return self
-
     def info(self, source: str) -> ProviderInfo:
-        """The frozen value the rest of the program sees."""
+        """The frozen value the rest of the program sees; raises RowError where two keys belong together."""
+        if self.credit_usd is not None and not (self.credit_as_of and self.credit_source):
+            raise RowError(
+                "credit_usd needs credit_as_of and credit_source beside it",
+                "credit_usd には credit_as_of と credit_source も必要です",
+            )
+        if not self.keyless and not self.key_env and not self.key_pairs:
+            raise RowError(
+                "name the variable of the key with key_env, or say keyless = true",
+                "キーの環境変数名を key_env に書くか、keyless = true と指定してください",
+            )
         return ProviderInfo(
             name=self.name,
             title=self.title or self.name,
@@ -100,7 +102,8 @@ def card_of(row: Mapping[str, Any], info: ProviderInfo) -> ModelCard:
     try:
         card = ModelCard.model_validate({"where": info.where, **row, "backend": info.name})
     except ValidationError as error:
-        raise RowError(*_pair(explain(error, model))) from None
+        said = explain(error, model)
+        raise RowError(said.en, said.ja) from None
     if card.local is not None and not card.fps:
         raise RowError(
             f"{model}: a local model needs fps, for example fps = [16]",
@@ -131,8 +134,19 @@ def _check_price(where_en: str, where_ja: str, price: Any) -> None:
                 f'{where_en}: write {key} as text, {key} = "{price[key]}"',
                 f'{where_ja}: {key} は文字列で書いてください({key} = "{price[key]}")',
             )
+    if ("usd" in price) == ("credits" in price):
+        raise RowError(
+            f"{where_en}: a price row has either usd or credits",
+            f"{where_ja}: usd と credits のどちらか一方だけを書いてください",
+        )
     when = price.get("when", {})
     for key, value in when.items() if isinstance(when, dict) else ():
+        if key not in CONDITIONS:
+            known = ", ".join(sorted(CONDITIONS))
+            raise RowError(
+                f"{where_en}: unknown condition {key} in when; known: {known}",
+                f"{where_ja}: when に未知の条件 {key} があります。使えるもの: {known}",
+            )
         kinds = _WHEN_TYPES.get(key, (str,))
         for one in value if isinstance(value, list) else (value,):
             if not isinstance(one, kinds) or (isinstance(one, bool) and bool not in kinds):
@@ -168,20 +182,12 @@ def _in_dollars(price: Price, model: str, info: ProviderInfo) -> Price:
     )
 
 
-_REASONS_JA = {
-    "missing": "必須の項目です。追加してください",
-    "extra_forbidden": "未知の項目です。綴りを確認するか、削除してください",
-    "greater_than_equal": "小さすぎる値です",
-    "greater_than": "小さすぎる値です",
-    "string_pattern_mismatch": "書式が正しくありません",
-    "too_short": "値が足りません",
-    "string_too_short": "空にはできません",
-    "enum": "使えない値です",
-    "literal_error": "使えない値です",
-}
-_REASONS_EN = {
-    "missing": "is required; add it",
-    "extra_forbidden": "is not a known key; check the spelling or remove it",
+_REASONS = {
+    "missing": words("is required; add it", "必須の項目です。追加してください"),
+    "extra_forbidden": words(
+        "is not a known key; check the spelling or remove it",
+        "未知の項目です。綴りを確認するか、削除してください",
+    ),
 }
 
 
@@ -190,13 +196,8 @@ def explain(error: ValidationError, where: str) -> Words:
     en, ja = [], []
     for item in error.errors(include_url=False, include_input=False):
         place = ".".join(str(part) for part in item["loc"])
-        reason = re.sub(r"^Value error, ", "", item["msg"])
-        en.append(" ".join(filter(None, (place, _REASONS_EN.get(item["type"], reason)))))
-        japanese = _REASONS_JA.get(item["type"])
-        detail = reason if japanese is None or item["type"] not in _REASONS_EN else ""
-        ja.append(" ".join(filter(None, (place, japanese, f"({detail})" if detail and japanese else detail))))
+        detail = re.sub(r"^Value error, ", "", item["msg"])
+        reason = _REASONS.get(item["type"], words(f"is wrong: {detail}", f"値が正しくありません({detail})"))
+        en.append(f"{place} {reason.en}".strip())
+        ja.append(f"{place} {reason.ja}".strip())
     return words(f"{where}: {'; '.join(en)}", f"{where}: {'。'.join(ja)}")
-
-
-def _pair(message: Words) -> tuple[str, str]:
-    return message.en, message.ja

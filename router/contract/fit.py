@@ -300,8 +300,8 @@ class _Fitting:
 
     def _camera(self) -> Camera | None:
         card, wanted = self.card, self.request.camera
-        if wanted is None or card.camera == "words":
-            return wanted
+        if wanted is None:
+            return None
         if card.camera == "none":
             reason = words(
                 "this model takes no camera movement; describe it in the prompt",
@@ -309,11 +309,11 @@ class _Fitting:
             )
         else:
             possible = presets_of(card)
-            if wanted.preset in possible or (wanted.axis is not None and card.camera == "axes"):
+            if wanted.preset in possible or (wanted.axis is not None and card.camera != "presets"):
                 return wanted
             listed = ", ".join(possible)
             axes_en, axes_ja = (
-                (" or one axis with a value", "、または軸と値") if card.camera == "axes" else ("", "")
+                (" or one axis with a value", "、または軸と値") if card.camera != "presets" else ("", "")
             )
             reason = words(
                 f"camera {wanted.preset or wanted.axis} is not possible; possible: {listed}{axes_en}",
@@ -404,6 +404,6 @@ def presets_of(card: ModelCard) -> tuple[str, ...]:
     """The camera presets that can be asked of this model; a form lists them."""
     if card.camera == "none":
         return ()
-    if card.camera_presets and card.camera != "words":
+    if card.camera_presets:
         return card.camera_presets
     return tuple(p for p in CAMERA_PRESETS if card.camera != "axes" or p in AXIS_PRESETS)

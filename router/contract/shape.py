@@ -125,7 +125,7 @@ def _either(values: Sequence[str]) -> tuple[str, str]:
 
 
 def _refuse_resolution(card: ModelCard, wanted: str, refuse: Refuse) -> None:
-    names = [*resolutions_of(card), *(f"{s.width}x{s.height}" for s in card.sizes)]
+    names = list(dict.fromkeys([*resolutions_of(card), *(f"{s.width}x{s.height}" for s in card.sizes)]))
     en, ja = _either(names)
     refuse(
         "resolution",
@@ -224,14 +224,10 @@ def _snapped(card: ModelCard, width: int, height: int, *, refuse: Refuse, warn: 
 
 
 def _within(card: ModelCard, width: int, height: int) -> bool:
-    """No more pixels than the largest listed size, no side longer than the longest, none under half the shortest."""
-    if not card.sizes:
-        return False
-    sides = [side for s in card.sizes for side in (s.width, s.height)]
-    area = max(s.width * s.height for s in card.sizes)
-    return (
-        width * height <= area and max(width, height) <= max(sides) and 2 * min(width, height) >= min(sides)
-    )
+    """Between half the smallest listed area and the largest, no side longer than the longest listed one."""
+    areas = [s.width * s.height for s in card.sizes]
+    longest = max((side for s in card.sizes for side in (s.width, s.height)), default=0)
+    return bool(areas) and min(areas) < 2 * width * height <= 2 * max(areas) and max(width, height) <= longest
 
 
 def _other_size(width: int, height: int, made_width: int, made_height: int) -> Words:
