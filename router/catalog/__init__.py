@@ -98,6 +98,14 @@ def load_entry(entry: str) -> type:
                 "該当するパッケージをインストールしてください。",
             )
         ) from error
+    except Exception as error:
+        # A package that breaks while it loads (a missing system library, its own bug) must grey out one row only.
+        raise ServerTrouble(
+            words(
+                f"{entry} cannot be loaded: {type(error).__name__}: {error}. Reinstall the package it belongs to.",
+                f"{entry} を読み込めません({type(error).__name__}: {error})。該当するパッケージを再インストールしてください。",
+            )
+        ) from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         raise ServerTrouble(

@@ -1,18 +1,16 @@
 """How long the clip will be: what was asked among what the model can do, whole frames on our own device; pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from router.contract.card import InputMedia, LocalCard, ModelCard
 from router.contract.request import Task
+from router.contract.shape import Refuse, Warn
 from router.contract.words import Words, words
 
 NEEDS_VIDEO = frozenset({Task.VIDEO_TO_VIDEO, Task.EXTEND, Task.UPSCALE})
 LIVES_OFF_INPUT = frozenset({*NEEDS_VIDEO, Task.LIP_SYNC, Task.AVATAR})
 """Tasks that are nothing without their input references; those cannot be left out."""
 EPSILON = 1e-6
-
-Refuse = Callable[[str, Words], None]
-Warn = Callable[[Words], None]
 
 
 def fit_length(

@@ -345,3 +345,10 @@ def test_an_entry_that_cannot_be_loaded_says_what_to_do(entry: str, says: str) -
     with pytest.raises(ServerTrouble, match=says) as caught:
         load_entry(entry)
     assert caught.value.message.ja != caught.value.message.en
+
+
+def test_a_package_that_breaks_while_loading_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_backend.py").write_text("raise RuntimeError('no such device')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ServerTrouble, match="RuntimeError: no such device"):
+        load_entry("broken_backend:Backend")

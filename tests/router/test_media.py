@@ -10,6 +10,7 @@ import av
 import pytest
 from PIL import Image
 
+from router.contract.backend import MediaReader
 from router.contract.errors import InvalidRequest, OutputInvalid, ServerTrouble, StorageFull
 from router.media import MediaStore
 from tests.router.media_files import bomb, clip, png
@@ -204,6 +205,11 @@ async def test_a_sound_file_is_taken_as_audio_only(store: MediaStore, tmp_path: 
 
 
 # -- the folder
+
+
+async def test_a_backend_reads_through_the_same_store(store: MediaStore) -> None:
+    reader: MediaReader = store
+    assert reader.path(await store.take_bytes(png())).is_file()
 
 
 async def test_every_process_reads_the_same_identity(store: MediaStore) -> None:

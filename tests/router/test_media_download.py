@@ -174,6 +174,7 @@ async def fetching(tmp_path: Path) -> MediaStore:
         ((302, {"Location": "http://inside.example:{port}/a.png"}, b""), "private or local"),
         ((302, {"Location": "http://nowhere.example/a.png"}, b""), "cannot be found"),
         ((302, {"Location": "file:///etc/passwd"}, b""), "not a valid URL|must be an https"),
+        ((302, {"Location": "http://[::1/"}, b""), "broke off the connection"),
         ((302, {"Location": "/page"}, b""), "redirected more than 3 times"),
         ((404, {}, b"no"), "status 404"),
         ((200, {"Content-Length": "200001"}, b"x"), "too large"),
