@@ -1,0 +1,1 @@
+"""The Gradio page: one more door beside the HTTP API and the command line."""
