@@ -235,6 +235,15 @@ async def _inside(settings: Settings, open_gateway: OpenGateway) -> AsyncIterato
                     f"{kind} に接続でき、テーブルは最新です。",
                 ),
             )
+            for problem in gateway.problems:
+                yield _problem(
+                    "catalogue",
+                    problem,
+                    words(
+                        "Correct the file in the folder providers.",
+                        "providers フォルダーのファイルを修正してください。",
+                    ),
+                )
             for finding in await _backends(gateway):
                 yield finding
             unresolved = (await gateway.spend()).unresolved

@@ -6,6 +6,8 @@ from router.contract.job import Attempt, Candidate, Decision, Job, Rejected, sec
 from router.contract.words import Lang
 from router.pricing import money
 
+__all__ = ["attempt_row", "candidate_row", "decision_row", "job_row", "money", "rejected_row"]
+
 
 def attempt_row(attempt: Attempt, lang: Lang) -> dict[str, Any]:
     """One try, with the error's text as its reason where it ended badly."""

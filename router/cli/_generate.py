@@ -81,8 +81,10 @@ def generate(
     target = _target(out)
     settings = door.settings()
     submitted: list[Job] = []
+    elsewhere = False
 
     async def work() -> tuple[Job, Path | None]:
+        nonlocal elsewhere
         from router.gateway import EngineRole
 
         async with door.open_gateway(settings, EngineRole.HELP) as gateway:
@@ -90,7 +92,10 @@ def generate(
                 await take_in(request, gateway.take_upload), idempotency_key=idempotency_key
             )
             submitted.append(job)
-            job = await follow(gateway.watch(job.id), door)
+            try:
+                job = await follow(gateway.watch(job.id), door)
+            finally:
+                elsewhere = not gateway.engine_here
             if job.status is not Status.COMPLETED or job.deleted:
                 return job, None
             clip, _ = await gateway.content(job.id)
@@ -99,7 +104,7 @@ def generate(
     try:
         job, clip = door.run(work())
     except KeyboardInterrupt:
-        _interrupted(door, submitted[0] if submitted else None)
+        _interrupted(door, submitted[0] if submitted else None, elsewhere)
         door.stop(INTERRUPTED)
     _show(door, job, clip)
     door.stop(_code_of(job))
@@ -133,19 +138,29 @@ def _copy(clip: Path, target: Path, job_id: str) -> Path:
     return final
 
 
-def _interrupted(door: Door, job: Job | None) -> None:
+def _interrupted(door: Door, job: Job | None, elsewhere: bool) -> None:
+    """Who goes on with the job, and how to cancel it."""
     if job is None:
         door.error(
             words("Interrupted before a job was written.", "ジョブが作成される前に中断しました。"),
             "interrupted",
         )
         return
+    who = (
+        words(
+            "the engine that runs in another process goes on with it",
+            "別プロセスで動作中のエンジンが続きを実行します",
+        )
+        if elsewhere
+        else words(
+            "the next engine to start (understudy serve, or another generate) goes on with it",
+            "次に起動するエンジン(understudy serve または別の generate)が続きを実行します",
+        )
+    )
     door.error(
         words(
-            f"Interrupted. Job {job.id} stays: the next engine to start (understudy serve, or another understudy "
-            f"generate) goes on with it. To cancel it: understudy cancel {job.id}",
-            f"中断しました。ジョブ {job.id} は残っています。次に起動するエンジン(understudy serve または別の "
-            f"understudy generate)が続きを実行します。キャンセルするには: understudy cancel {job.id}",
+            f"Interrupted. Job {job.id} stays: {who.en}. To cancel it: understudy cancel {job.id}",
+            f"中断しました。ジョブ {job.id} は残っており、{who.ja}。キャンセルするには: understudy cancel {job.id}",
         ),
         "interrupted",
         job=job.id,

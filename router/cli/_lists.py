@@ -83,6 +83,8 @@ def models(
     most = None if max_usd is None else usd(max_usd, "--max-usd")
 
     async def work(gateway: "Gateway") -> "tuple[ModelRow, ...]":
+        for problem in gateway.problems:
+            door.note(problem, style="yellow")
         return await gateway.models()
 
     rows = [
@@ -172,6 +174,8 @@ def providers(
     door.json = as_json
 
     async def work(gateway: "Gateway") -> "tuple[ProviderRow, ...]":
+        for problem in gateway.problems:
+            door.note(problem, style="yellow")
         return await gateway.providers()
 
     rows = door.ask(work)

@@ -32,12 +32,7 @@ def demo(
 
     door = door_of(context)
     door.json = as_json
-    show = Demo(
-        folder=folder.absolute(),
-        environ=door.environ,
-        lang=door.lang,
-        console=door.err if as_json else door.out,
-    )
+    show = Demo(folder=folder.absolute(), lang=door.lang, console=door.err if as_json else door.out)
     rows, good = door.run(show.run())
     if as_json:
         door.value(rows)
@@ -161,4 +156,15 @@ def verify(context: typer.Context, as_json: o.AsJson = False) -> None:
         return await gateway.verify_ledger()
 
     told = door.ask(work)
-    door.value(told) if as_json else door.say(words(str(told), str(told)))
+    problems = told["problems"]
+    if as_json:
+        door.value(told)
+    for problem in problems:
+        door.note(words(str(problem), str(problem)), style="red")
+    door.say(
+        words(
+            f"{told['rows']} rows, {len(problems)} problem(s).",
+            f"{told['rows']} 行を検証しました。問題は {len(problems)} 件です。",
+        )
+    )
+    door.stop(FAILED if problems else 0)
