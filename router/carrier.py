@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -76,6 +77,7 @@ class Carrier:
         self.dead = dead
         self.cancels: frozenset[str] = frozenset()
         self._running: dict[tuple[str, int], asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._buying = 0
         self._bought = asyncio.Event()
 
@@ -104,6 +106,9 @@ class Carrier:
         if self.carries(job_id, n):
             return
         self._running[job_id, n] = woken = asyncio.Event()
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         try:
             dead = tuple(self.dead())
             attempt = await self.db.write(lambda tx: store.claim(tx, job_id, n, self.me, dead))
@@ -111,6 +116,14 @@ class Carrier:
                 await _Carried(self, attempt, woken).go()
         finally:
             del self._running[job_id, n]
+            self._tasks.discard(task)
+
+    async def let_go(self) -> None:
+        """Stop carrying; every attempt stays where it is for the next engine."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @contextlib.contextmanager
     def buying(self) -> Iterator[None]:
@@ -479,7 +492,7 @@ class _Carried:
                 },
             )
             to = self._after(error, job)
-            ended = {"error": _job_error(error)} if to is not Status.QUEUED else {}
+            ended: dict[str, Any] = {"error": _job_error(error)} if to is not Status.QUEUED else {}
             store.move_job(tx, self.id, to, **ended)
 
         await self.c.db.write(commit)
@@ -517,13 +530,10 @@ class _Carried:
             )
             job = store.get(tx, self.id)
             # A provider may end a task as cancelled although nobody here asked for it.
-            wanted = job is not None and job.cancel_requested
-            store.move_job(
-                tx,
-                self.id,
-                Status.CANCELLED if wanted else Status.QUEUED,
-                **({"error": _job_error(text)} if wanted else {}),
-            )
+            if job is not None and job.cancel_requested:
+                store.move_job(tx, self.id, Status.CANCELLED, error=_job_error(text))
+            else:
+                store.move_job(tx, self.id, Status.QUEUED)
 
         await self.c.db.write(commit)
 

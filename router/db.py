@@ -21,7 +21,7 @@ from filelock import FileLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from router.contract.errors import GatewayError, ServerTrouble, StorageFull
+from router.contract.errors import ServerTrouble, StorageFull
 from router.contract.words import words
 from router.tables import meta
 
@@ -194,36 +194,22 @@ class Database:
                     loop.call_soon_threadsafe(self.pulse.fire)
 
     def _commit(self, batch: list[_Write]) -> None:
-        results: list[tuple[_Write, Any, BaseException | None]] = []
         try:
             with self._writer.begin() as conn:
                 if not self.sqlite:
                     conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
                 tx = Tx(conn, self._clock(conn))
-                for item in batch:
-                    try:
-                        with conn.begin_nested():
-                            results.append((item, item.run(tx), None))
-                    except GatewayError as error:
-                        results.append((item, None, error))
-                    except DBAPIError as error:
-                        if error.connection_invalidated or _is_full(error):
-                            raise
-                        results.append((item, None, error))
-                    except Exception as error:
-                        results.append((item, None, error))
+                results = [_run(tx, item.run) for item in batch]
                 if not self.sqlite:
                     conn.exec_driver_sql(f"NOTIFY {_CHANNEL}")
         except Exception as error:
-            fault: BaseException = error
-            if isinstance(error, DBAPIError):
-                fault = _cannot_open(error, self.sqlite)
-            results = [(item, None, fault) for item in batch]
-        for item, value, fault_ in results:
+            fault = _cannot_open(error, self.sqlite) if isinstance(error, DBAPIError) else error
+            results = [(None, fault)] * len(batch)
+        for item, (value, failure) in zip(batch, results, strict=True):
             if item.done.cancelled():
                 continue
-            if fault_ is not None:
-                item.done.set_exception(fault_)
+            if failure is not None:
+                item.done.set_exception(failure)
             else:
                 item.done.set_result(value)
 
@@ -295,6 +281,24 @@ class Database:
         with self._writer.begin() as conn:
             config.attributes["connection"] = conn
             command.upgrade(config, "head")
+
+
+def migrate(url: str) -> None:
+    """Make or bring up to date the tables of a database that nobody has open."""
+    Database(url)._migrate()
+
+
+def _run(tx: Tx, work: Callable[[Tx], Any]) -> tuple[Any, Exception | None]:
+    """One write in its own savepoint; only a broken connection or a full disk undoes its neighbours."""
+    try:
+        with tx.conn.begin_nested():
+            return work(tx), None
+    except DBAPIError as error:
+        if error.connection_invalidated or _is_full(error):
+            raise
+        return None, error
+    except Exception as error:
+        return None, error
 
 
 def get_meta(tx: Tx, key: str) -> str | None:

@@ -9,7 +9,9 @@ import os
 import secrets
 import socket
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import psutil
 import sqlalchemy as sa
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
-from router import facts, ledger, limits, policy, store
+from router import facts, ledger, limits, policy, retention, store
 from router.backends import Backends
 from router.carrier import Carrier
 from router.catalog import Catalog
@@ -115,8 +117,11 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.carrier.nothing_in_doubt(60)
-        # Destroying waits for workflows; they are durable and are carried on by the next engine instead.
+        # Workflows in flight stay PENDING: they are durable and the next engine carries them on.
+        await self.carrier.let_go()
         await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
+        # DBOS made its own thread pool the loop's default and has just closed it.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="understudy"))
         _carrier = None
         if self._leader_conn is not None:
             await asyncio.to_thread(self._leader_conn.close)
@@ -170,11 +175,8 @@ class Engine:
         self.carrier.set_cancels(cancels)
         if not self._leader or snapshot is None:
             return TICK_S
-        stopped = [w for w in waiting if w.job.id in cancels]
-        if stopped:
-            await asyncio.gather(
-                *(self._db.write(lambda tx, w=w: _cancel_waiting(tx, w.job)) for w in stopped)
-            )
+        for job in [w.job for w in waiting if w.job.id in cancels]:
+            await self._db.write(partial(_cancel_waiting, job=job))
         asks = {w.job.id: w for w in waiting if w.job.id not in cancels}
         choices = policy.plan(snapshot, [facts.ask(w.job, w.inputs, self._catalog) for w in asks.values()])
         results = await asyncio.gather(*(self._apply(asks[i].job, choice) for i, choice in choices.items()))
@@ -348,7 +350,7 @@ class Engine:
             before = datetime.now(UTC) - timedelta(days=keep)
             while old := await self._db.read(lambda tx: store.ended_before(tx, before, 200)):
                 for job_id in old:
-                    await forget(self._db, self._media, job_id)
+                    await retention.forget(self._db, self._media, job_id, history=True)
         day_ago = (datetime.now(UTC) - timedelta(days=1)).isoformat()
         done = await DBOS.list_workflows_async(
             status=["SUCCESS", "ERROR", "CANCELLED"],
@@ -359,23 +361,6 @@ class Engine:
         )
         if done:
             await DBOS.delete_workflows_async([w.workflow_id for w in done])
-
-
-async def forget(db: Database, media: MediaStore, job_id: str) -> None:
-    """Remove a finished job's media and history; files another job still uses stay, and so does the ledger."""
-
-    def hide(tx: Tx) -> list[str]:
-        job = store.get(tx, job_id)
-        if job is None:
-            return []
-        held = [a.id for a in (job.output, job.poster) if a is not None]
-        held += [m.asset.id for m in store.inputs_of(tx, job_id).values()]
-        store.mark_deleted(tx, job_id)
-        store.forget_events(tx, job_id)
-        return [a for a in held if not store.asset_used(tx, a)]
-
-    for asset_id in await db.write(hide):
-        await media.remove(asset_id)
 
 
 def engine_file(ours: Path) -> Path:

@@ -1,18 +1,47 @@
 """Composition root and facade: the one thing the doors know."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from router.contract.card import Asset, ModelCard
-from router.contract.job import Decision, Event, Job
+import sqlalchemy as sa
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
+
+from router import backup as backups
+from router import ledger, report, retention, store
+from router.admission import Admission
+from router.backends import Backends
+from router.catalog import Catalog
+from router.contract import errors
+from router.contract.card import Asset
+from router.contract.job import AttemptStatus, Decision, Event, Job, JobError, Status
 from router.contract.request import VideoRequest
-from router.contract.words import Words
+from router.contract.words import Words, words
+from router.db import Database, Tx, get_meta, set_meta
+from router.media import MediaStore
+from router.pricing import money, to_micros
+from router.report import ModelRow, ProviderRow, SpendReport, SpendRow
 from router.settings import Settings
+from router.tables import executors
+
+if TYPE_CHECKING:
+    from router.engine import Engine
+
+LOOK_S = 1.0
+"""How often a watcher looks although nothing told it of a change: the engine it watches may be about to leave."""
+DELETE_WAIT_S = 15.0
+LIVE_US = 6_000_000
+"""An engine on PostgreSQL that beat within this time is alive."""
+
+__all__ = ["EngineRole", "Gateway", "ModelRow", "Page", "ProviderRow", "SpendReport", "SpendRow"]
 
 
 class EngineRole(StrEnum):
@@ -34,124 +63,382 @@ class Page:
     has_more: bool
 
 
-@dataclass(frozen=True)
-class ModelRow:
-    """One model as the lists show it."""
-
-    card: ModelCard
-    available: bool
-    why_not: Words | None
-    """Missing key, broken import, weights absent, ...; None when available."""
-    usd_example: Decimal | None
-    """Price of a clip with the model's defaults."""
-    price_as_of: str | None
-    price_stale: bool
-
-
-@dataclass(frozen=True)
-class ProviderRow:
-    """One backend as the lists show it. `as_json()` gives plain values, money as text."""
-
-    name: str
-    title: str
-    where: str
-    key_env: tuple[str, ...]
-    key_present: bool
-    models: int
-    problem: Words | None
-    resting_until: str | None
-    """ISO time until which it rests (Retry-After, open breaker, bad key), or None."""
-    resting_why: Words | None
-    in_flight: int
-    price_as_of: str | None
-    price_stale: bool
-
-
-@dataclass(frozen=True)
-class SpendRow:
-    """Money of one day, project and backend."""
-
-    day: str
-    project: str | None
-    backend: str
-    model: str
-    settled_usd: Decimal
-    reserved_usd: Decimal
-    attempts: int
-    overrun_usd: Decimal
-    """Billed above the reservation (the price table was too low)."""
-
-
-@dataclass(frozen=True)
-class SpendReport:
-    """What was and may still be spent, with the budgets beside it."""
-
-    rows: tuple[SpendRow, ...]
-    day: str
-    timezone: str
-    day_spent_usd: Decimal
-    """Settled + reserved today."""
-    day_budget_usd: Decimal | None
-    month_spent_usd: Decimal
-    month_budget_usd: Decimal | None
-    unresolved: tuple[str, ...]
-    """Job ids that wait for `understudy settle`."""
-
-
 class Gateway:
     """Open one per process: `async with Gateway.open(settings, role) as gateway`."""
 
-    settings: Settings
+    def __init__(self, settings: Settings, role: EngineRole, on_wait: Callable[[Words], None] | None) -> None:
+        """Use `open`."""
+        self.settings = settings
+        self.role = role
+        self._on_wait = on_wait
+        self._lock: FileLock | None = None
+        self._engine: Engine | None = None
 
     @classmethod
-    def open(cls, settings: Settings, role: EngineRole = EngineRole.NONE) -> Self:
-        """Nothing happens before `async with`; raises ServerTrouble there when this installation cannot work."""
-        raise ServerTroubleStub
+    def open(
+        cls,
+        settings: Settings,
+        role: EngineRole = EngineRole.NONE,
+        *,
+        on_wait: Callable[[Words], None] | None = None,
+    ) -> Self:
+        """Nothing happens before `async with`; raises ServerTrouble there when this installation cannot work.
 
-    async def __aenter__(self) -> Self: ...
-    async def __aexit__(self, t: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None: ...
+        `on_wait` is told when `serve` has to wait for another process that holds the engine.
+        """
+        return cls(settings, role, on_wait)
+
+    async def __aenter__(self) -> Self:
+        """Connect, check the folder's identity, and start the engine where the role says so."""
+        settings = self.settings
+        try:
+            await asyncio.to_thread(settings.home.mkdir, parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise _no_folder(error) from None
+        self._catalog = Catalog.load(settings.home / "providers")
+        self._media = MediaStore(
+            settings.media_dir,
+            min_free_bytes=settings.storage.min_free_mb * 1_000_000,
+            max_input_bytes=settings.server.max_upload_mb * 1_000_000,
+        )
+        await self._media.open()
+        self._backends = Backends(settings, self._catalog, self._media)
+        self._db = await Database.open(settings.database_url)
+        try:
+            await self._db.write(self._same_folder)
+            self._admission = Admission(self._db, settings, self._catalog, self._backends, self._media)
+            if self.role is EngineRole.SERVE:
+                await self._lead()
+        except BaseException:
+            await self._db.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop planning, let paid calls get their answer, close."""
+        await self._stop_engine()
+        await self._backends.aclose()
+        await self._db.close()
 
     # -- admission
+
     async def submit(self, request: VideoRequest, *, idempotency_key: str | None = None) -> Job:
         """Check, take in the inputs, write the job. Raises InvalidRequest, UnsupportedRequest, BudgetExceeded, ...
 
         The same idempotency key with the same request answers the first job; with another request: Conflict.
         """
+        return await self.get(await self._admission.admit(request, idempotency_key))
 
     async def plan(self, request: VideoRequest) -> Decision:
         """The same decision without writing anything: the price preview."""
+        return await self._admission.preview(request)
 
-    async def take_upload(self, data: bytes | Path, *, expect: Literal["image", "video", "audio"] = "image") -> Asset:
+    async def take_upload(
+        self, data: bytes | Path, *, expect: Literal["image", "video", "audio"] = "image"
+    ) -> Asset:
         """Check an uploaded file and keep it; refer to it as `asset:<id>`. Raises InvalidRequest."""
+        if isinstance(data, bytes):
+            return await self._media.take_bytes(data, expect)
+        return await self._media.take_file(data, expect)
 
     # -- reading
-    async def get(self, job_id: str) -> Job: ...
-    async def list(self, *, limit: int = 20, after: str | None = None, order: Literal["asc", "desc"] = "desc",
-                   project: str | None = None, state: str | None = None) -> Page: ...
-    async def events(self, job_id: str) -> tuple[Event, ...]: ...
-    async def content(self, job_id: str, variant: Literal["video", "thumbnail"] = "video") -> tuple[Path, Asset]:
-        """The file of a finished job. Raises NotFound, or Conflict while it is not there yet."""
 
-    async def models(self) -> tuple[ModelRow, ...]: ...
-    async def providers(self) -> tuple[ProviderRow, ...]: ...
-    async def spend(self) -> SpendReport: ...
+    async def get(self, job_id: str) -> Job:
+        """One job whole; raises NotFound."""
+        job = await self._db.read(lambda tx: store.get(tx, job_id))
+        if job is None or job.deleted:
+            raise errors.not_found(job_id)
+        return job
+
+    async def list(
+        self,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        order: Literal["asc", "desc"] = "desc",
+        project: str | None = None,
+        state: str | None = None,
+    ) -> Page:
+        """A page of jobs; `state` is a word of `Status`, `after` the last id of the page before."""
+        if after is not None:
+            await self.get(after)
+
+        def read(tx: Tx) -> Page:
+            ids, more = store.page(tx, limit=limit, after=after, order=order, project=project, state=state)
+            return Page(tuple(store.load(tx, ids)), more)
+
+        return await self._db.read(read)
+
+    async def events(self, job_id: str) -> tuple[Event, ...]:
+        """The job's history, oldest first."""
+        await self.get(job_id)
+        return await self._db.read(lambda tx: store.history(tx, job_id))
+
+    async def content(
+        self, job_id: str, variant: Literal["video", "thumbnail"] = "video"
+    ) -> tuple[Path, Asset]:
+        """The file of a finished job. Raises NotFound, or Conflict while it is not there yet."""
+        job = await self.get(job_id)
+        asset = job.output if variant == "video" else job.poster
+        if asset is None:
+            if job.status.ended:
+                raise errors.NotFound(
+                    words(
+                        f"Job {job_id} has no clip: it ended as {job.status}.",
+                        f"ジョブ {job_id} に動画はありません({job.status})。",
+                    )
+                )
+            raise errors.Conflict(
+                words(f"Job {job_id} is not finished yet.", f"ジョブ {job_id} はまだ完了していません。"),
+                param="id",
+            )
+        path = self._media.path(asset)
+        if not await asyncio.to_thread(path.is_file):
+            raise errors.NotFound(
+                words(
+                    f"The file of job {job_id} is gone from the media folder.",
+                    f"ジョブ {job_id} のファイルがメディアフォルダーにありません。",
+                )
+            )
+        return path, asset
+
+    async def models(self) -> tuple[ModelRow, ...]:
+        """Every model of the catalogue, usable or not."""
+        return report.models(self._catalog, self._backends, datetime.now(UTC).date())
+
+    async def providers(self) -> tuple[ProviderRow, ...]:
+        """Every backend with what keeps it from working."""
+        return await self._db.read(lambda tx: report.providers(tx, self._catalog, self._backends))
+
+    @property
+    def problems(self) -> tuple[Words, ...]:
+        """Files and rows that the catalogue had to leave out, and how to repair them."""
+        return tuple(problem.message for problem in self._catalog.problems)
+
+    async def spend(self) -> SpendReport:
+        """This month's money and budgets."""
+        return await self._db.read(lambda tx: report.spend(tx, self.settings))
+
+    async def verify_ledger(self) -> dict[str, Any]:
+        """`rows` read and `problems` found in the ledger's hash chain."""
+        rows, problems = await self._db.read(ledger.verify)
+        return {"rows": rows, "problems": list(problems)}
 
     # -- changing
-    async def cancel(self, job_id: str) -> Job: ...
+
+    async def cancel(self, job_id: str) -> Job:
+        """Ask to cancel; the job shows how it ends. A finished job is left as it is."""
+        await self.get(job_id)
+
+        def ask(tx: Tx) -> None:
+            if store.request_cancel(tx, job_id):
+                error = JobError(code="cancelled", message=words("cancelled", "キャンセルされました"))
+                idle = store.get(tx, job_id)
+                if idle is not None and idle.status is Status.QUEUED:
+                    store.move_job(tx, job_id, Status.CANCELLED, error=error.model_dump_json())
+                    store.event(tx, job_id, None, "cancelled", {})
+
+        await self._db.write(ask)
+        return await self.get(job_id)
+
     async def delete(self, job_id: str) -> None:
-        """Cancel if unfinished, remove its media; the ledger stays."""
+        """Cancel if unfinished, remove its media; the ledger stays. Raises Conflict where it cannot end now."""
+        job = await self.get(job_id)
+        if not job.status.ended:
+            job = await self.cancel(job_id)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DELETE_WAIT_S):
+                    async for seen in self.watch(job_id):
+                        job = seen
+        if job.status is Status.UNRESOLVED:
+            raise errors.Conflict(
+                words(
+                    f"Job {job_id} has an unsettled paid call. Settle it first: understudy settle {job_id} --billed USD",
+                    f"ジョブ {job_id} には未清算の有料呼び出しがあります。先に understudy settle {job_id} --billed 金額 を"
+                    "実行してください。",
+                )
+            )
+        if not job.status.ended:
+            raise errors.Conflict(
+                words(
+                    f"Job {job_id} cannot be cancelled where it runs; delete it once it has ended.",
+                    f"ジョブ {job_id} は実行先でキャンセルできません。終了後に削除してください。",
+                )
+            )
+        await retention.forget(self._db, self._media, job_id)
 
     async def settle(self, job_id: str, billed_usd: Decimal) -> Job:
         """Close an unresolved job with what the provider's own bill says; 0 releases the reservation."""
+        if not billed_usd.is_finite() or billed_usd < 0 or billed_usd > 1_000_000:
+            raise errors.InvalidRequest(
+                words(
+                    "The billed sum is an amount in US dollars, 0 or more.",
+                    "請求額は 0 以上の米ドルで指定してください。",
+                ),
+                param="billed",
+            )
+
+        def close(tx: Tx) -> None:
+            job = store.get(tx, job_id)
+            if job is None:
+                raise errors.not_found(job_id)
+            open_ = [a for a in job.attempts if a.status is AttemptStatus.UNRESOLVED and a.billed_usd is None]
+            if not open_:
+                raise errors.Conflict(
+                    words(
+                        f"Job {job_id} has nothing to settle.",
+                        f"ジョブ {job_id} に清算するものはありません。",
+                    )
+                )
+            attempt = open_[0]
+            entry = ledger.Entry(job_id, attempt.n, job.request.project, attempt.backend, attempt.model)
+            ledger.settle(tx, entry, to_micros(billed_usd), "person", note="understudy settle")
+            store.move_attempt(
+                tx, job_id, attempt.n, AttemptStatus.FAILED, billed=to_micros(billed_usd), bill_basis="person"
+            )
+            store.event(
+                tx, job_id, attempt.n, "settled", {"billed_usd": money(billed_usd), "basis": "person"}
+            )
+            if job.status is Status.UNRESOLVED and len(open_) == 1:
+                store.move_job(tx, job_id, Status.FAILED)
+
+        await self._db.write(close)
+        return await self.get(job_id)
 
     # -- waiting
+
     async def watch(self, job_id: str) -> AsyncIterator[Job]:
         """Yield the job at once and at every change until it has ended.
 
         With role HELP this also drives the engine whenever no other process does.
         """
-        yield  # type: ignore
+        last: Job | None = None
+        while True:
+            since = self._db.pulse.count
+            job = await self.get(job_id)
+            if job != last:
+                yield job
+                last = job
+            if job.status.ended:
+                return
+            if self.role is EngineRole.HELP and self._engine is None:
+                await self._try_to_lead()
+            self._check_engine()
+            await self._db.pulse.wait(since, LOOK_S)
 
-    async def backup(self, file: Path, *, media: bool = False) -> dict[str, Any]: ...
+    async def engine_failure(self) -> None:
+        """Return never, or raise what ended the engine: `serve` must not live on without it."""
+        if self._engine is not None and self._engine.failed is not None:
+            await self._engine.failed
+
+    @property
+    def engine_here(self) -> bool:
+        """Whether this process carries jobs now."""
+        return self._engine is not None
+
+    async def backup(self, file: Path, *, media: bool = False) -> dict[str, Any]:
+        """Write both databases (and the media folder) to one archive, while everything runs."""
+        return await asyncio.to_thread(backups.write, self.settings, file, media=media)
+
     @classmethod
-    async def restore(cls, settings: Settings, file: Path) -> dict[str, Any]: ...
+    async def restore(cls, settings: Settings, file: Path) -> dict[str, Any]:
+        """Fill an empty data folder and database from an archive; refuses to overwrite anything."""
+        return await asyncio.to_thread(backups.restore, settings, file)
+
+    # -- the engine in this process
+
+    async def _lead(self) -> None:
+        told = False
+        while not await self._try_to_lead():
+            if not told and self._on_wait is not None:
+                self._on_wait(
+                    words(
+                        "Another process (a running generate or serve) has the engine of this data folder; waiting for it.",
+                        "別のプロセス(実行中の generate または serve)がこのデータフォルダーのエンジンを使用中です。終了を待っています。",
+                    )
+                )
+                told = True
+            await asyncio.sleep(0.2)
+
+    async def _try_to_lead(self) -> bool:
+        """Take the lock and start the engine; False while another process has it."""
+        if self._db.file is not None:
+            lock = FileLock(f"{self._db.file}.engine.lock", thread_local=False)
+            try:
+                lock.acquire(blocking=False)
+            except LockTimeout:
+                return False
+            self._lock = lock
+        elif self.role is EngineRole.HELP and await self._db.read(_someone_lives):
+            return False
+        from router.engine import Engine
+
+        engine = Engine(self._db, self.settings, self._catalog, self._backends, self._media)
+        try:
+            await engine.start()
+        except BaseException:
+            self._release()
+            raise
+        self._engine = engine
+        return True
+
+    async def _stop_engine(self) -> None:
+        if self._engine is not None:
+            await self._engine.stop()
+            self._engine = None
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _check_engine(self) -> None:
+        failed = self._engine.failed if self._engine is not None else None
+        if failed is not None and failed.done():
+            failed.result()
+
+    def _same_folder(self, tx: Tx) -> None:
+        """The media folder and the database belong together; several boxes share both or neither."""
+        mine = self._media.identity
+        known = get_meta(tx, "media_store")
+        if known is None:
+            set_meta(tx, "media_store", mine)
+        elif known != mine:
+            raise errors.ServerTrouble(
+                words(
+                    f"The media folder {self.settings.media_dir.name!r} in UNDERSTUDY_HOME is not the one this database was "
+                    "made with. Mount the right folder, or use another database.",
+                    f"UNDERSTUDY_HOME のメディアフォルダー {self.settings.media_dir.name!r} は、このデータベースと対応していません。"
+                    "正しいフォルダーをマウントするか、別のデータベースを使用してください。",
+                )
+            )
+        world = get_meta(tx, "money")
+        here = "sandbox" if self.settings.sandbox_url else "real"
+        if world is not None and world != here:
+            raise errors.ServerTrouble(
+                words(
+                    f"This data folder holds {world} jobs and UNDERSTUDY_SANDBOX_URL makes this {here}. Rehearsal money never "
+                    "mixes with real money: use another UNDERSTUDY_HOME.",
+                    f"このデータフォルダーには {world} のジョブがありますが、現在の設定は {here} です。リハーサルと本番の費用は混在できません。"
+                    "別の UNDERSTUDY_HOME を使用してください。",
+                )
+            )
+
+
+def _someone_lives(tx: Tx) -> bool:
+    recent = tx.us - LIVE_US
+    query = sa.select(sa.literal(1)).where(executors.c.dead.is_(False), executors.c.beat > recent).limit(1)
+    return tx.conn.execute(query).scalar_one_or_none() is not None
+
+
+def _no_folder(error: OSError) -> errors.ServerTrouble:
+    why = error.strerror or str(error)
+    return errors.ServerTrouble(
+        words(
+            f"The data folder cannot be made or written ({why}). Set UNDERSTUDY_HOME to a folder you may write to.",
+            f"データフォルダーを作成または書き込みできません({why})。UNDERSTUDY_HOME に書き込み可能なフォルダーを指定してください。",
+        )
+    )

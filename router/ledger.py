@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,6 +17,7 @@ import sqlalchemy as sa
 from router.contract.errors import BudgetExceeded
 from router.contract.words import Words, words
 from router.db import Tx
+from router.pricing import from_micros, money
 from router.tables import ledger
 
 GENESIS = "0" * 64
@@ -90,7 +90,7 @@ def over(caps: Caps, spent: Sums, micros: int) -> Words | None:
         (caps.month, spent.month, "this month's budget", "今月の予算"),
     ):
         if cap is not None and have + micros > cap:
-            left, need, total = _usd(max(cap - have, 0)), _usd(micros), _usd(cap)
+            left, need, total = (money(from_micros(m)) for m in (max(cap - have, 0), micros, cap))
             return words(
                 f"it may cost ${need} and {en} of ${total} has ${left} left",
                 f"費用は最大 ${need} ですが、{ja} ${total} の残りは ${left} です",
@@ -163,7 +163,7 @@ def verify(tx: Tx) -> tuple[int, tuple[str, ...]]:
     previous, problems, count = GENESIS, [], 0
     for row in tx.conn.execute(sa.select(ledger).order_by(ledger.c.seq)).mappings():
         count += 1
-        if _hash(previous, row) != row["hash"]:
+        if _hash(previous, dict(row)) != row["hash"]:
             problems.append(
                 f"row {row['seq']} ({row['job_id']}:a{row['n']} {row['kind']}) does not match the chain"
             )
@@ -224,8 +224,3 @@ _HASHED = (
 def _hash(previous: str, row: Mapping[str, Any]) -> str:
     body = json.dumps([row[key] for key in _HASHED], ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()
-
-
-def _usd(micros: int) -> str:
-    text = f"{Decimal(micros) / 1_000_000:.6f}".rstrip("0")
-    return text + "0" * max(0, 2 - len(text.partition(".")[2]))

@@ -482,6 +482,8 @@ def _nothing(
 
 MONEY_CODES = frozenset({"max_usd", "budget", "too_expensive", "price_unknown"})
 """Rejections that are about money and nothing else."""
+NOT_ASKED_CODES = frozenset({"model", "forbidden", "demo", "mode", "misfit", "task"})
+"""Rejections that say the offer is no answer to this request at all."""
 _NEAR = (
     "max_usd",
     "budget",

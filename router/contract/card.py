@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from router.contract.request import Camera, FrameType, Quality, Reference, Task
 from router.contract.words import Words
 
-CONDITIONS = frozenset({"resolution", "aspect_ratio", "duration", "audio", "quality", "task", "fps", "has_image"})
+CONDITIONS = frozenset(
+    {"resolution", "aspect_ratio", "duration", "audio", "quality", "task", "fps", "has_image"}
+)
 """The keys that a price row's `when` may use; each compares with the resolved request, a list means "any of"."""
 
 
@@ -56,7 +58,9 @@ class Price(_Value):
             raise ValueError("a price row has either usd or credits")
         unknown = sorted(set(self.when) - CONDITIONS)
         if unknown:
-            raise ValueError(f"unknown condition {', '.join(unknown)}; known: {', '.join(sorted(CONDITIONS))}")
+            raise ValueError(
+                f"unknown condition {', '.join(unknown)}; known: {', '.join(sorted(CONDITIONS))}"
+            )
         return self
 
 

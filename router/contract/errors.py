@@ -101,7 +101,9 @@ class UnsupportedRequest(InvalidRequest):
 
     code = "unsupported_request"
 
-    def __init__(self, message: Words | str, *, misfits: Sequence[Misfit] = (), param: str | None = None) -> None:
+    def __init__(
+        self, message: Words | str, *, misfits: Sequence[Misfit] = (), param: str | None = None
+    ) -> None:
         """Every misfit at once, so that the caller repairs the request in one go."""
         super().__init__(message, param=param or (misfits[0].field if misfits else None))
         self.misfits = tuple(misfits)

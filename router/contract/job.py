@@ -67,7 +67,9 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.RUNNING: frozenset(
         {Status.FETCHING, Status.QUEUED, Status.FAILED, Status.CANCELLED, Status.UNRESOLVED}
     ),
-    Status.FETCHING: frozenset({Status.COMPLETED, Status.QUEUED, Status.RUNNING, Status.FAILED, Status.CANCELLED}),
+    Status.FETCHING: frozenset(
+        {Status.COMPLETED, Status.QUEUED, Status.RUNNING, Status.FAILED, Status.CANCELLED}
+    ),
     Status.COMPLETED: frozenset(),
     Status.FAILED: frozenset(),
     Status.CANCELLED: frozenset(),
@@ -91,7 +93,9 @@ ATTEMPT_TRANSITIONS: dict[AttemptStatus, frozenset[AttemptStatus]] = {
     AttemptStatus.COMPLETED: frozenset(),
     AttemptStatus.FAILED: frozenset(),
     AttemptStatus.CANCELLED: frozenset(),
-    AttemptStatus.UNRESOLVED: frozenset({AttemptStatus.RUNNING, AttemptStatus.FAILED, AttemptStatus.CANCELLED}),
+    AttemptStatus.UNRESOLVED: frozenset(
+        {AttemptStatus.RUNNING, AttemptStatus.FAILED, AttemptStatus.CANCELLED}
+    ),
 }
 
 

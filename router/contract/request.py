@@ -218,8 +218,12 @@ class VideoRequest(_Value):
     negative_prompt: str | None = Field(default=None, max_length=PROMPT_MAX)
     model: str | None = Field(default=None, min_length=1, max_length=200)
     """A model id (`fal/veo3.1`), a family (`kling-2.6-pro`), or absent for any that fits."""
-    frame_images: tuple[Annotated[FrameImage, BeforeValidator(_flatten_url)], ...] = Field(default=(), max_length=2)
-    input_references: tuple[Annotated[Reference, BeforeValidator(_flatten_url)], ...] = Field(default=(), max_length=20)
+    frame_images: tuple[Annotated[FrameImage, BeforeValidator(_flatten_url)], ...] = Field(
+        default=(), max_length=2
+    )
+    input_references: tuple[Annotated[Reference, BeforeValidator(_flatten_url)], ...] = Field(
+        default=(), max_length=20
+    )
     duration: float | None = Field(default=None, gt=0, le=600, allow_inf_nan=False)
     """Seconds."""
     resolution: Annotated[str, BeforeValidator(_resolution)] | None = Field(
@@ -253,7 +257,9 @@ class VideoRequest(_Value):
         if task is Task.IMAGE_TO_VIDEO and not self.frame_images:
             raise ValueError("frame_images: image-to-video needs a first frame")
         if task is Task.TEXT_TO_VIDEO and self.frame_images:
-            raise ValueError("task: text-to-video takes no frame images; leave task out or say image-to-video")
+            raise ValueError(
+                "task: text-to-video takes no frame images; leave task out or say image-to-video"
+            )
         if task is Task.EFFECT and not self.effect:
             raise ValueError("effect: name the effect")
         if self.effect and task is not Task.EFFECT:

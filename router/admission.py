@@ -1,0 +1,187 @@
+"""What every door shares before a job exists: checks, inputs, the preview of the decision, the first refusal."""
+
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+
+from router import facts, policy, store
+from router.backends import Backends
+from router.catalog import Catalog
+from router.contract import errors
+from router.contract.card import Asset, InputMedia
+from router.contract.job import AttemptStatus, Decision, Job
+from router.contract.request import FrameType, Reference, VideoRequest
+from router.contract.words import words
+from router.db import Database, Tx, get_meta, set_meta
+from router.media import MediaStore
+from router.policy import Ask, Choice
+from router.report import UNSEEN, unseen_inputs
+from router.settings import Settings
+
+_SEEDS = 2**31
+"""Seeds we draw fit the smallest range a provider documents."""
+
+
+class Admission:
+    """Turns a caller's request into a stored job, or says why not."""
+
+    def __init__(
+        self, db: Database, settings: Settings, catalog: Catalog, backends: Backends, media: MediaStore
+    ) -> None:
+        """Shares the gateway's parts."""
+        self._db = db
+        self._settings = settings
+        self._catalog = catalog
+        self._backends = backends
+        self._media = media
+
+    async def admit(self, request: VideoRequest, idempotency_key: str | None) -> str:
+        """The new job's id, or the earlier one's for a repeated idempotency key."""
+        self._check_key(idempotency_key)
+        self._check_names(request)
+        request, inputs = await self._take_inputs(request)
+        print_ = store.fingerprint(request)
+        if idempotency_key is not None:
+            known = await self._db.read(lambda tx: store.by_key(tx, idempotency_key, print_))
+            if known is not None:
+                return known
+        seed = request.seed if request.seed is not None else secrets.randbelow(_SEEDS)
+        choice = await self._choose(request, seed, inputs)
+        self._refuse(request, choice)
+
+        def write(tx: Tx) -> str:
+            if get_meta(tx, "money") is None:
+                set_meta(tx, "money", "sandbox" if self._settings.sandbox_url else "real")
+            job_id, _ = store.create(
+                tx, request, inputs, seed=seed, idempotency_key=idempotency_key, print_=print_
+            )
+            return job_id
+
+        return await self._db.write(write)
+
+    async def preview(self, request: VideoRequest) -> Decision:
+        """The decision as it would be made now; nothing is written."""
+        self._check_names(request)
+        inputs: dict[FrameType | int, InputMedia] = dict(unseen_inputs(request))
+        for frame in request.frame_images:
+            if frame.url.startswith("asset:"):
+                inputs[frame.frame_type] = InputMedia(asset=await self._asset(frame.url))
+        choice = await self._choose(request, request.seed or 0, inputs)
+        return choice.decision
+
+    # -- checks
+
+    def _check_key(self, key: str | None) -> None:
+        if key is not None and not 0 < len(key) <= 255:
+            raise errors.InvalidRequest(
+                words(
+                    "An idempotency key has 1 to 255 characters.",
+                    "冪等キーは 1〜255 文字で指定してください。",
+                ),
+                param="Idempotency-Key",
+            )
+
+    def _check_names(self, request: VideoRequest) -> None:
+        """Names that nobody knows are mistakes, not wishes."""
+        known = set(self._catalog.providers)
+        known |= {name for card in self._catalog.cards.values() for name in (card.id, card.family)}
+        pref = request.preferences
+        for field, names in (("preferences.backends", pref.backends), ("preferences.forbid", pref.forbid)):
+            for name in names:
+                if name not in known:
+                    self._unknown(field, name)
+        for name in request.provider_options:
+            if name not in self._catalog.providers:
+                self._unknown("provider_options", name)
+        if request.model is not None and not self._catalog.matching(request.model):
+            self._unknown("model", request.model)
+
+    def _unknown(self, field: str, name: str) -> None:
+        near = ", ".join(self._catalog.nearest(name)) or ", ".join(sorted(self._catalog.providers))
+        raise errors.UnsupportedRequest(
+            words(
+                f"{field}: there is no {name!r}. Did you mean: {near}?  (understudy models lists all)",
+                f"{field}: {name!r} は存在しません。候補: {near}(understudy models で一覧を表示できます)",
+            ),
+            param=field,
+        )
+
+    # -- inputs
+
+    async def _take_inputs(
+        self, request: VideoRequest
+    ) -> tuple[VideoRequest, Mapping[FrameType | int, InputMedia]]:
+        """Every input becomes an asset of ours; the stored request refers to it by its hash."""
+        private = self._settings.storage.fetch_private_urls
+        inputs: dict[FrameType | int, InputMedia] = {}
+        frames = []
+        for frame in request.frame_images:
+            asset = await self._media.take_reference(frame.url, "image", allow_private=private)
+            inputs[frame.frame_type] = InputMedia(asset=asset)
+            frames.append(frame.model_copy(update={"url": f"asset:{asset.id}"}))
+        references = []
+        for index, reference in enumerate(request.input_references):
+            media = await self._take_reference(reference, private)
+            inputs[index] = media
+            keep = reference.url.startswith("job:")
+            url = reference.url if keep else f"asset:{media.asset.id}"
+            references.append(reference.model_copy(update={"url": url}))
+        update = {"frame_images": tuple(frames), "input_references": tuple(references)}
+        return request.model_copy(update=update), inputs
+
+    async def _take_reference(self, reference: Reference, private: bool) -> InputMedia:
+        if not reference.url.startswith("job:"):
+            asset = await self._media.take_reference(reference.url, reference.type, allow_private=private)
+            return InputMedia(asset=asset, type=reference.type, role=reference.role)
+        job_id = reference.url.removeprefix("job:")
+        job = await self._db.read(lambda tx: store.get(tx, job_id))
+        if job is None or job.deleted:
+            raise errors.not_found(job_id)
+        if job.output is None:
+            raise errors.InvalidRequest(
+                words(
+                    f"Job {job_id} has no clip to go on from.",
+                    f"ジョブ {job_id} には利用できる動画がありません。",
+                ),
+                param="input_references",
+            )
+        return InputMedia(asset=job.output, type="video", role=reference.role, source_ref=_source_ref(job))
+
+    async def _asset(self, url: str) -> Asset:
+        try:
+            return await self._media.take_reference(url, "image")
+        except errors.InvalidRequest:
+            return UNSEEN
+
+    # -- the decision
+
+    async def _choose(
+        self, request: VideoRequest, seed: int, inputs: Mapping[FrameType | int, InputMedia]
+    ) -> Choice:
+        def read(tx: Tx) -> Choice:
+            snapshot = facts.take(tx, self._settings, self._catalog, self._backends)
+            return policy.decide(snapshot, Ask("new", request, seed, inputs))
+
+        return await self._db.read(read)
+
+    def _refuse(self, request: VideoRequest, choice: Choice) -> None:
+        """Say no at the door when no offer can ever take it, or none before the budget comes back."""
+        if choice.resolved is not None:
+            return
+        decision = choice.decision
+        codes = {r.code for r in decision.rejected if r.code not in policy.NOT_ASKED_CODES}
+        if choice.hopeless:
+            if codes & policy.MONEY_CODES:
+                raise errors.BudgetExceeded(decision.reason, param="max_usd" if "max_usd" in codes else None)
+            raise errors.UnsupportedRequest(decision.reason, misfits=choice.misfits)
+        waits = [r for r in decision.rejected if r.ready_at is not None]
+        if waits and all(r.code == "budget" for r in waits):
+            default = decision.at + timedelta(seconds=self._settings.router.default_deadline)
+            until = request.preferences.deadline or default
+            if all(r.ready_at is not None and r.ready_at > until for r in waits):
+                raise errors.BudgetExceeded(decision.reason)
+
+
+def _source_ref(job: Job) -> str | None:
+    done = [a for a in job.attempts if a.status is AttemptStatus.COMPLETED and a.operation is not None]
+    return f"{done[-1].backend}:{done[-1].operation.ref}" if done and done[-1].operation else None

@@ -1,0 +1,225 @@
+"""What the lists show: models, backends and money as values, read in one transaction each."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+import sqlalchemy as sa
+
+from router import ledger, limits, store
+from router.backends import Backends
+from router.catalog import Catalog, stale
+from router.contract.card import Asset, InputMedia, ModelCard
+from router.contract.errors import GatewayError
+from router.contract.fit import fit
+from router.contract.job import AttemptStatus
+from router.contract.request import FrameImage, FrameType, Reference, Task, VideoRequest
+from router.contract.words import Words
+from router.db import Tx
+from router.pricing import estimate, from_micros
+from router.settings import Settings
+from router.tables import ledger as ledger_table
+
+UNSEEN = Asset(id="0" * 64, mime="application/octet-stream", size_bytes=0)
+"""Stands for an input that was not taken in: a price preview needs none of its bytes."""
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model as the lists show it."""
+
+    card: ModelCard
+    available: bool
+    why_not: Words | None
+    """Missing key, broken import, weights absent, ...; None when available."""
+    usd_example: Decimal | None
+    """Price of a clip with the model's defaults."""
+    price_as_of: str | None
+    price_stale: bool
+
+
+@dataclass(frozen=True)
+class ProviderRow:
+    """One backend as the lists show it."""
+
+    name: str
+    title: str
+    where: str
+    key_env: tuple[str, ...]
+    key_present: bool
+    models: int
+    problem: Words | None
+    resting_until: str | None
+    """ISO time until which it rests (Retry-After, open breaker, refused key), or None."""
+    resting_why: Words | None
+    in_flight: int
+    price_as_of: str | None
+    """The oldest date among its price rows."""
+    price_stale: bool
+
+
+@dataclass(frozen=True)
+class SpendRow:
+    """Money of one day, project, backend and model."""
+
+    day: str
+    project: str | None
+    backend: str
+    model: str
+    settled_usd: Decimal
+    reserved_usd: Decimal
+    attempts: int
+    overrun_usd: Decimal
+    """Billed above the reservation (the price table was too low)."""
+
+
+@dataclass(frozen=True)
+class SpendReport:
+    """What was and may still be spent, with the budgets beside it."""
+
+    rows: tuple[SpendRow, ...]
+    day: str
+    timezone: str
+    day_spent_usd: Decimal
+    """Settled + reserved today."""
+    day_budget_usd: Decimal | None
+    month_spent_usd: Decimal
+    month_budget_usd: Decimal | None
+    unresolved: tuple[str, ...]
+    """Job ids that wait for `understudy settle`."""
+
+
+def models(catalog: Catalog, backends: Backends, today: date) -> tuple[ModelRow, ...]:
+    """Every model, usable or not."""
+    rows = []
+    for card in catalog.cards.values():
+        out = backends.out(card)
+        usd, as_of = _example(card)
+        rows.append(
+            ModelRow(
+                card=card,
+                available=out is None,
+                why_not=out.why if out else None,
+                usd_example=usd,
+                price_as_of=as_of.isoformat() if as_of else None,
+                price_stale=stale(as_of, today) if as_of else False,
+            )
+        )
+    return tuple(rows)
+
+
+def providers(tx: Tx, catalog: Catalog, backends: Backends) -> tuple[ProviderRow, ...]:
+    """Every backend with what keeps it from working now."""
+    rests = limits.rests(tx)
+    flying = Counter(
+        backend for _, backend, status, _ in store.in_flight(tx) if status != AttemptStatus.UNRESOLVED
+    )
+    problems: dict[str | None, Words] = {p.provider: p.message for p in reversed(catalog.problems)}
+    rows = []
+    for info in catalog.providers.values():
+        cards = [card for card in catalog.cards.values() if card.backend == info.name]
+        outs = [out for card in cards if (out := backends.out(card)) is not None]
+        resting = _resting(rests, [info.name, *(card.id for card in cards)], tx.now)
+        dates = [price.as_of for card in cards for price in card.prices]
+        oldest = min(dates, default=None)
+        problem = problems.get(info.name) or (outs[0].why if outs and len(outs) == len(cards) else None)
+        rows.append(
+            ProviderRow(
+                name=info.name,
+                title=info.title,
+                where=info.where.value,
+                key_env=info.key_env + tuple("+".join(pair) for pair in info.key_pairs),
+                key_present=info.keyless or backends.key(info) is not None,
+                models=len(cards),
+                problem=problem,
+                resting_until=resting.until.isoformat() if resting and resting.until else None,
+                resting_why=resting.why if resting else None,
+                in_flight=flying[info.name],
+                price_as_of=oldest.isoformat() if oldest else None,
+                price_stale=stale(oldest, tx.now.date()) if oldest else False,
+            )
+        )
+    return tuple(rows)
+
+
+def spend(tx: Tx, settings: Settings) -> SpendReport:
+    """This month's money by day, project, backend and model."""
+    budget = settings.budget
+    day = ledger.day_of(tx.now, budget.zone)
+    have = ledger.sums(tx, job_id=None, project=None, day=day)
+    overruns = _overruns(tx, f"{day[:7]}-01")
+    rows = tuple(
+        SpendRow(
+            day=row["day"],
+            project=row["project"],
+            backend=row["backend"],
+            model=row["model"],
+            settled_usd=from_micros(int(row["settled"])),
+            reserved_usd=from_micros(int(row["reserved"])),
+            attempts=int(row["attempts"]),
+            overrun_usd=from_micros(overruns.get((row["day"], row["project"], row["model"]), 0)),
+        )
+        for row in ledger.rows_by_day(tx, f"{day[:7]}-01")
+    )
+    return SpendReport(
+        rows=rows,
+        day=day,
+        timezone=budget.timezone,
+        day_spent_usd=from_micros(have.day),
+        day_budget_usd=budget.day_usd,
+        month_spent_usd=from_micros(have.month),
+        month_budget_usd=budget.month_usd,
+        unresolved=store.unresolved(tx),
+    )
+
+
+def unseen_inputs(request: VideoRequest) -> dict[FrameType | int, InputMedia]:
+    """Placeholders for every input of a request."""
+    inputs: dict[FrameType | int, InputMedia] = {
+        frame.frame_type: InputMedia(asset=UNSEEN) for frame in request.frame_images
+    }
+    for index, reference in enumerate(request.input_references):
+        inputs[index] = InputMedia(asset=UNSEEN, type=reference.type, role=reference.role)
+    return inputs
+
+
+def _overruns(tx: Tx, since: str) -> Mapping[tuple[str, str | None, str], int]:
+    c = ledger_table.c
+    query = (
+        sa.select(c.day, c.project, c.model, sa.func.sum(c.settled + c.reserved))
+        .where(c.day >= since, c.kind == "settle", c.settled + c.reserved > 0)
+        .group_by(c.day, c.project, c.model)
+    )
+    return {(day, project, model): int(above) for day, project, model, above in tx.conn.execute(query)}
+
+
+def _resting(rests: Mapping[str, limits.Rest], scopes: list[str], now: datetime) -> limits.Rest | None:
+    found = [r for s in scopes if (r := rests.get(s)) is not None and r.until is not None and r.until > now]
+    return max(found, key=lambda r: r.until or now, default=None)
+
+
+def _example(card: ModelCard) -> tuple[Decimal | None, date | None]:
+    """Price of the plainest clip this model makes."""
+    task = card.tasks[0]
+    frames = (
+        (FrameImage(url="asset:example"),) if task in {Task.IMAGE_TO_VIDEO, Task.EFFECT, Task.AVATAR} else ()
+    )
+    references = (
+        (Reference(type="video", url="asset:example"),)
+        if task in {Task.VIDEO_TO_VIDEO, Task.EXTEND, Task.UPSCALE, Task.LIP_SYNC}
+        else ()
+    )
+    try:
+        request = VideoRequest(
+            task=task,
+            prompt="example",
+            frame_images=frames,
+            input_references=references,
+            effect=card.effects[0] if task is Task.EFFECT and card.effects else None,
+        )
+        price = estimate(card, fit(request, card, seed=0, inputs=unseen_inputs(request)))
+    except (GatewayError, ValueError):
+        return None, None
+    return (price.usd, price.as_of) if price else (None, None)
