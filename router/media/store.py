@@ -256,9 +256,7 @@ class MediaStore:
     def _prepare(self) -> str:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.root / "tmp").mkdir(mode=0o700, exist_ok=True)
-        for path in (self.root / "tmp").iterdir():
-            if path.is_file() and time.time() - path.stat().st_mtime > LEFTOVER_S:
-                _discard(path)
+        self._sweep()
         mark = self.root / IDENTITY_FILE
         tmp = self.scratch()
         try:
@@ -276,6 +274,15 @@ class MediaStore:
         finally:
             _discard(tmp)
         return mark.read_text(encoding="ascii").strip()
+
+    def _sweep(self) -> None:
+        """Remove what a crash left; other processes make and remove files here at the same time."""
+        for path in (self.root / "tmp").iterdir():
+            try:
+                if path.is_file() and time.time() - path.stat().st_mtime > LEFTOVER_S:
+                    _discard(path)
+            except FileNotFoundError:
+                continue
 
     async def _disk(self, work: Callable[[], _Result]) -> _Result:
         try:

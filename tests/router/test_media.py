@@ -4,6 +4,7 @@ import asyncio
 import base64
 import errno
 import io
+import os
 from pathlib import Path
 
 import av
@@ -222,6 +223,15 @@ async def test_processes_that_open_at_once_agree_on_the_identity(tmp_path: Path)
     stores = [MediaStore(tmp_path / "new") for _ in range(8)]
     await asyncio.gather(*(store.open() for store in stores))
     assert len({store.identity for store in stores}) == 1
+
+
+async def test_what_a_crash_left_a_day_ago_is_removed_at_start(store: MediaStore) -> None:
+    old, new = store.scratch(), store.scratch()
+    for path in (old, new):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    await store.open()
+    assert leftovers(store) == [new]
 
 
 async def test_a_folder_that_cannot_be_used_says_so(tmp_path: Path) -> None:
