@@ -118,18 +118,25 @@ class _Transfer:
 
     async def _take(self, stream: Stream, file: BinaryIO) -> None:
         self._judge(stream)
-        if stream.status != 206 or not self._continues(stream):
+        whole: int | None = None
+        if stream.status == 200:
             self.got = 0
+        elif (
+            (part := _part(stream)) is None or part.start != self.got or part.total not in {self.total, None}
+        ):
+            self.got, self.total = 0, None
+            raise Cut("wrong range")
+        else:
+            whole = part.total
+        if file.tell() > self.got:
             await asyncio.to_thread(_rewind, file)
-            if stream.status == 206:
-                raise Cut("wrong range")
         encoded = stream.headers.get("content-encoding", "identity") != "identity"
         etag = stream.headers.get("etag", "")
         strong = etag if etag and not etag.startswith("W/") else None
         self.validator = None if encoded else strong or stream.headers.get("last-modified")
         self.ranges = stream.status == 206 or stream.headers.get("accept-ranges") == "bytes"
         length = stream.headers.get("content-length", "")
-        expected = self.got + int(length) if length.isdigit() and not encoded else None
+        expected = whole or (self.got + int(length) if length.isdigit() and not encoded else None)
         self.total = expected
         if expected is not None and expected > self.limit_mb * 1_000_000:
             raise self._too_large()
@@ -165,12 +172,6 @@ class _Transfer:
             retry_after=retry_after_s({k.lower(): v for k, v in stream.headers.items()}),
         )
 
-    def _continues(self, stream: Stream) -> bool:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", stream.headers.get("content-range", ""))
-        if found is None or int(found[1]) != self.got:
-            return False
-        return found[2] == "*" or self.total is None or int(found[2]) == self.total
-
     def _too_large(self) -> errors.OutputInvalid:
         return errors.OutputInvalid(
             words(
@@ -181,12 +182,25 @@ class _Transfer:
         )
 
 
+class _Part(NamedTuple):
+    """What a 206 says it carries."""
+
+    start: int
+    total: int | None
+
+
+def _part(stream: Stream) -> _Part | None:
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", stream.headers.get("content-range", ""))
+    return _Part(int(found[1]), None if found[2] == "*" else int(found[2])) if found else None
+
+
 def _discard(path: Path) -> None:
     """At once, without a thread: it also runs while this task is being cancelled."""
     path.unlink(missing_ok=True)
 
 
 def _rewind(file: BinaryIO) -> None:
+    """Forget a first part that the coming bytes do not continue."""
     file.seek(0)
     file.truncate()
 

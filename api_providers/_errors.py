@@ -84,3 +84,39 @@ def outcome_unknown(backend: str, detail: str) -> errors.OutcomeUnknown:
         backend=backend,
         detail=detail,
     )
+
+
+def not_sent(backend: str, detail: str) -> errors.Unavailable:
+    """No connection was made."""
+    return errors.Unavailable(
+        words(
+            "cannot be reached; nothing was sent. Check the network, or wait if it is their outage",
+            "接続できません。何も送信していません。ネットワークを確認するか、先方の障害なら復旧をお待ちください。",
+        ),
+        backend=backend,
+        detail=detail,
+    )
+
+
+def broke_off(backend: str, detail: str) -> errors.Unavailable:
+    """The connection ended too early, on a call that buys nothing."""
+    return errors.Unavailable(
+        words(
+            "the connection broke before the answer was complete; this call is safe to repeat",
+            "応答を受け取り終える前に接続が切れました。この呼び出しは安全に再試行できます。",
+        ),
+        backend=backend,
+        detail=detail,
+    )
+
+
+def unreadable(backend: str, detail: str) -> errors.UnexpectedResponse:
+    """An answer without what its documentation promises, on a call that buys nothing."""
+    return errors.UnexpectedResponse(
+        words(
+            f"sent an answer that cannot be read ({detail}); their API may have changed",
+            f"読み取れない応答が返されました({detail})。先方の API が変わった可能性があります。",
+        ),
+        backend=backend,
+        detail=detail,
+    )

@@ -7,9 +7,12 @@ has been sent, every doubt is OutcomeUnknown and nothing here ever sends it a se
 import asyncio
 import base64
 import json
+import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -19,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from api_providers._answer import Answer, redact, retry_after_s
 from api_providers._download import Cut, Stream, Unreachable, download
-from api_providers._errors import kind_by_status, outcome_unknown, said
+from api_providers._errors import broke_off, kind_by_status, not_sent, outcome_unknown, said, unreadable
 from api_providers._target import Target, check
 from router.contract import errors
 from router.contract.backend import BackendConfig, Operation, Output, about_to_spend
@@ -30,9 +33,14 @@ from router.contract.words import words
 ANSWER_MAX_BYTES = 8 * 1024 * 1024
 """No documented answer comes near this; more is a broken or hostile server."""
 
+_BASE_URL = re.compile(r"https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?(/[^\s?#]*)?", re.ASCII)
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=5.0)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 """Raised while a connection is made or waited for: no byte of the request has left."""
+
+for _name in ("httpx", "httpcore"):
+    # They log whole URLs, signatures included, at INFO, and headers at DEBUG.
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 _View = TypeVar("_View", bound=BaseModel)
 
@@ -50,8 +58,14 @@ class HttpProvider:
         self.config = config
         self.name = config.name
         self._base = (config.base_url or self.base_url).rstrip("/")
+        if not _BASE_URL.fullmatch(self._base):
+            raise errors.ServerTrouble(
+                words(
+                    f"base_url of {self.name} is no http(s) address; correct it in the settings",
+                    f"{self.name} の base_url が http(s) のアドレスではありません。設定を修正してください。",
+                )
+            )
         self._clients: dict[bool, httpx.AsyncClient] = {}
-        self._tls: ssl.SSLContext | None = None
 
     # -- calling
 
@@ -77,7 +91,7 @@ class HttpProvider:
         params: Mapping[str, str] | None = None,
     ) -> Answer:
         """Like `call`, but hands back any answer unjudged; raises only for what happened on the way."""
-        client = self._client(spends)
+        client = await self._client(spends)
         try:
             request = client.build_request(
                 method, self._url(path), json=json, params=params, headers=self.headers()
@@ -95,33 +109,13 @@ class HttpProvider:
         try:
             return await self._receive(client, request)
         except _NEVER_SENT as error:
-            raise errors.Unavailable(
-                words(
-                    "cannot be reached; nothing was sent. Check the network, or wait if it is their outage",
-                    "接続できません。何も送信していません。ネットワークを確認するか、先方の障害なら復旧をお待ちください。",
-                ),
-                backend=self.name,
-                detail=type(error).__name__,
-            ) from None
+            raise not_sent(self.name, type(error).__name__) from None
         except httpx.HTTPError as error:
-            if spends:
-                raise outcome_unknown(self.name, type(error).__name__) from None
-            raise errors.Unavailable(
-                words(
-                    "the connection broke before the answer was complete",
-                    "応答を受け取り終える前に接続が切れました。",
-                ),
-                backend=self.name,
-                detail=type(error).__name__,
-            ) from None
+            broke = outcome_unknown if spends else broke_off
+            raise broke(self.name, type(error).__name__) from None
         except Exception as error:
-            if spends:
-                raise outcome_unknown(self.name, type(error).__name__) from error
-            raise errors.UnexpectedResponse(
-                words("sent an answer that cannot be read", "読み取れない応答が返されました。"),
-                backend=self.name,
-                detail=type(error).__name__,
-            ) from error
+            odd = outcome_unknown if spends else unreadable
+            raise odd(self.name, type(error).__name__) from error
 
     def read(self, answer: Answer, *, spends: bool = False) -> Any:
         """The parsed body of a good answer; raises what a bad one means."""
@@ -142,13 +136,7 @@ class HttpProvider:
             )
             if spends:
                 raise outcome_unknown(self.name, f"unreadable fields in the answer: {fields}") from None
-            raise errors.UnexpectedResponse(
-                words(
-                    f"the answer lacks what its documentation promises ({fields}); their API may have changed",
-                    f"応答に仕様どおりの項目がありません({fields})。先方の API が変わった可能性があります。",
-                ),
-                backend=self.name,
-            ) from None
+            raise unreadable(self.name, f"without {fields}") from None
 
     def error(self, kind: type[GatewayError], answer: Answer) -> GatewayError:
         """An error of that kind, with the provider's own words cleaned of secrets."""
@@ -184,7 +172,7 @@ class HttpProvider:
 
     async def place(self, media: InputMedia) -> str:
         """An input as the provider takes it: a data URI unless the provider wants an upload."""
-        data = await asyncio.to_thread(self.config.media.path(media.asset).read_bytes)
+        data = await self._bytes(media)
         encoded = await asyncio.to_thread(base64.b64encode, data)
         return f"data:{media.asset.mime};base64,{encoded.decode('ascii')}"
 
@@ -242,9 +230,9 @@ class HttpProvider:
     async def post_form(self, url: str, fields: Mapping[str, str], media: InputMedia, filename: str) -> None:
         """Upload one input to a URL out of an answer: checked like a result link, and without our key."""
         target = await self._check(url)
-        data = await asyncio.to_thread(self.config.media.path(media.asset).read_bytes)
+        data = await self._bytes(media)
         pinned_url, pin, extensions = self._pinned(target, target.addresses[0] if target.addresses else None)
-        async with self._outside() as client:
+        async with await self._outside() as client:
             try:
                 response = await client.post(
                     pinned_url,
@@ -254,14 +242,7 @@ class HttpProvider:
                     files={"file": (filename, data, media.asset.mime)},
                 )
             except httpx.HTTPError as error:
-                raise errors.Unavailable(
-                    words(
-                        "the upload of an input broke off; nothing was bought",
-                        "入力ファイルのアップロードが中断されました。課金は発生していません。",
-                    ),
-                    backend=self.name,
-                    detail=type(error).__name__,
-                ) from None
+                raise broke_off(self.name, type(error).__name__) from None
         if not response.is_success:
             raise errors.Unavailable(
                 words(
@@ -273,6 +254,18 @@ class HttpProvider:
             )
 
     # -- inside
+
+    async def _bytes(self, media: InputMedia) -> bytes:
+        try:
+            return await asyncio.to_thread(self.config.media.path(media.asset).read_bytes)
+        except OSError as error:
+            raise errors.ServerTrouble(
+                words(
+                    f"an input file cannot be read from the media store: {error.strerror}",
+                    f"メディアストアの入力ファイルを読めません: {error.strerror}",
+                ),
+                backend=self.name,
+            ) from None
 
     def _in_doubt(self, answer: Answer, kind: type[GatewayError] | None) -> bool:
         """Whether this answer to the call that spends leaves open if something was bought."""
@@ -296,18 +289,14 @@ class HttpProvider:
     def _url(self, path: str) -> str:
         return f"{self._base}/{path.lstrip('/')}"
 
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = httpx.create_ssl_context()
-        return self._tls
-
-    def _client(self, spends: bool) -> httpx.AsyncClient:
+    async def _client(self, spends: bool) -> httpx.AsyncClient:
         """The call that spends gets a fresh connection: a kept one that just died would look like a lost answer."""
+        verify = await asyncio.to_thread(_tls_context)
         if spends not in self._clients:
             self._clients[spends] = httpx.AsyncClient(
                 timeout=_TIMEOUT,
                 follow_redirects=False,
-                verify=self._context(),
+                verify=verify,
                 trust_env=not self.config.sandbox,
                 limits=httpx.Limits(max_connections=200, max_keepalive_connections=0 if spends else 20),
             )
@@ -338,12 +327,12 @@ class HttpProvider:
         twin = (own.hostname or "", own.port) if self.config.sandbox else None
         return await check(url, twin=twin, backend=self.name)
 
-    def _outside(self) -> httpx.AsyncClient:
+    async def _outside(self) -> httpx.AsyncClient:
         """A client of its own for each transfer, so that a pinned address is never shared between host names."""
         return httpx.AsyncClient(
             timeout=_TIMEOUT,
             follow_redirects=False,
-            verify=self._context(),
+            verify=await asyncio.to_thread(_tls_context),
             trust_env=not self.config.sandbox,
             headers={"Accept-Encoding": "identity"},
         )
@@ -360,7 +349,7 @@ class HttpProvider:
     @asynccontextmanager
     async def _stream(self, target: Target, headers: Mapping[str, str]) -> AsyncIterator[Stream]:
         """GET a checked target at one of its checked addresses; raises Unreachable, and Cut while reading."""
-        async with self._outside() as client:
+        async with await self._outside() as client:
             response: httpx.Response | None = None
             for address in target.addresses or (None,):
                 url, pin, extensions = self._pinned(target, address)
@@ -380,9 +369,15 @@ class HttpProvider:
                 await response.aclose()
 
 
+@cache
+def _tls_context() -> ssl.SSLContext:
+    """Reads the certificates once per process: 40 ms and more, so never on the event loop."""
+    return httpx.create_ssl_context()
+
+
 async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
     try:
-        async for chunk in response.aiter_bytes(1 << 20):
+        async for chunk in response.aiter_bytes():
             yield chunk
     except httpx.HTTPError as error:
         raise Cut(type(error).__name__) from None

@@ -12,7 +12,7 @@ import pytest
 from api_providers._http import HttpProvider
 from router.contract import errors
 from router.contract.backend import Backend, Completed, Operation, Output, Pending
-from router.contract.card import InputMedia, ResolvedRequest
+from router.contract.card import ResolvedRequest
 from tests.committing import committing
 from tests.sandbox_process import SandboxProcess
 from tests.scripted_server import ScriptedServer, reply
@@ -108,7 +108,12 @@ class BackendSuite:
         ],
     )
     async def test_a_refused_submit_has_its_name_and_bought_nothing(
-        self, backend: Any, text: ResolvedRequest, sandbox: SandboxProcess, fault: str, error: type[Exception]
+        self,
+        backend: Any,
+        text: ResolvedRequest,
+        sandbox: SandboxProcess,
+        fault: str,
+        error: type[errors.GatewayError],
     ) -> None:
         sandbox.post_fault(self.twin, fault, seconds=17)
         with pytest.raises(error) as caught:
@@ -242,7 +247,3 @@ class BackendSuite:
             await backend.submit(text, key="job:a1")
         assert "チャージ" in caught.value.text("ja")
         assert "top up" in caught.value.text("en")
-
-    def picture_uri(self, media: InputMedia) -> str:
-        """How a small picture goes on the wire."""
-        return f"data:{media.asset.mime};base64,"

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from api_providers._http import HttpProvider
 from router.catalog import Catalog
 from router.contract.backend import BackendConfig
-from router.contract.card import Asset, InputMedia, ResolvedRequest
+from router.contract.card import Asset, InputKey, InputMedia, ResolvedRequest
 from router.contract.fit import fit
 from router.contract.request import FrameType, VideoRequest
 from tests.sandbox_process import SandboxProcess
@@ -118,7 +118,7 @@ def resolve(catalog: Catalog) -> Resolve:
         model: str, *, first: InputMedia | None = None, last: InputMedia | None = None, **fields: Any
     ) -> ResolvedRequest:
         frames = {FrameType.FIRST: first, FrameType.LAST: last}
-        given = {kind: media for kind, media in frames.items() if media is not None}
+        given: dict[InputKey, InputMedia] = {kind: m for kind, m in frames.items() if m is not None}
         request = VideoRequest.model_validate(
             {
                 "prompt": "a red fox in the snow",
@@ -126,6 +126,6 @@ def resolve(catalog: Catalog) -> Resolve:
                 **fields,
             }
         )
-        return fit(request, catalog.cards[model], seed=7, inputs=dict(given))
+        return fit(request, catalog.cards[model], seed=7, inputs=given)
 
     return build

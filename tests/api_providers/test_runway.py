@@ -125,7 +125,10 @@ async def test_every_payload_fits_the_types_of_the_official_sdk(
     make: MakeBackend, resolve: Resolve, media: FolderMedia
 ) -> None:
     backend = make(Runway)
-    of = {"text-to-video": t2v.TextToVideoCreateParams, "image-to-video": i2v.ImageToVideoCreateParams}
+    of: dict[str, Any] = {
+        "text-to-video": t2v.TextToVideoCreateParams,
+        "image-to-video": i2v.ImageToVideoCreateParams,
+    }
     for card in backend.config.cards.values():
         if card.backend != "runway":
             continue
