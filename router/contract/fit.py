@@ -6,17 +6,11 @@ from typing import Any, Literal
 from router.contract.card import InputKey, InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import Misfit, UnsupportedRequest
 from router.contract.length import LIVES_OFF_INPUT, NEEDS_VIDEO, fit_length
-from router.contract.request import CAMERA_PRESETS, Camera, FrameType, Quality, Task, VideoRequest
+from router.contract.movement import fit_camera
+from router.contract.request import FrameType, Quality, Task, VideoRequest
 from router.contract.shape import fit_shape
 from router.contract.words import Words, words
 
-AXIS_PRESETS = frozenset(
-    {
-        *("zoom_in", "zoom_out", "pan_left", "pan_right", "tilt_up", "tilt_down", "roll_left", "roll_right"),
-        *("truck_left", "truck_right", "pedestal_up", "pedestal_down"),
-    }
-)
-"""Presets that one axis can say; `truck` is the horizontal axis, `pedestal` the vertical one."""
 NO_FRAMES = frozenset({Task.EXTEND, Task.UPSCALE, Task.TEXT_TO_IMAGE})
 
 
@@ -98,7 +92,7 @@ class _Fitting:
             seed=self._seed(seed),
             guidance=self._guidance(),
             quality=self._quality(),
-            camera=self._camera(),
+            camera=fit_camera(card, request.camera, refuse=self.refuse),
             generate_audio=self._audio(),
             effect=self._effect(),
             options=self._options(),
@@ -298,30 +292,6 @@ class _Fitting:
         )
         return possible[0]
 
-    def _camera(self) -> Camera | None:
-        card, wanted = self.card, self.request.camera
-        if wanted is None:
-            return None
-        if card.camera == "none":
-            reason = words(
-                "this model takes no camera movement; describe it in the prompt",
-                "カメラワークの指定には対応していません。プロンプトに書いてください",
-            )
-        else:
-            possible = presets_of(card)
-            if wanted.preset in possible or (wanted.axis is not None and card.camera != "presets"):
-                return wanted
-            listed = ", ".join(possible)
-            axes_en, axes_ja = (
-                (" or one axis with a value", "、または軸と値") if card.camera != "presets" else ("", "")
-            )
-            reason = words(
-                f"camera {wanted.preset or wanted.axis} is not possible; possible: {listed}{axes_en}",
-                f"カメラワーク {wanted.preset or wanted.axis} には対応していません。指定できる値: {listed}{axes_ja}",
-            )
-        self.refuse("camera", reason)
-        return None
-
     def _audio(self) -> bool:
         card, wanted = self.card, self.request.generate_audio
         if card.audio == "optional":
@@ -398,12 +368,3 @@ def prompt_length(prompt: str, card: ModelCard) -> int:
             return len(prompt.encode("utf-16-le")) // 2
         case _:
             return len(prompt)
-
-
-def presets_of(card: ModelCard) -> tuple[str, ...]:
-    """The camera presets that can be asked of this model; a form lists them."""
-    if card.camera == "none":
-        return ()
-    if card.camera_presets:
-        return card.camera_presets
-    return tuple(p for p in CAMERA_PRESETS if card.camera != "axes" or p in AXIS_PRESETS)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from router.contract.card import Asset, InputKey, InputMedia, LocalCard, ModelCard, ResolvedRequest, Size
 from router.contract.errors import Misfit, UnsupportedRequest
-from router.contract.fit import fit, presets_of
+from router.contract.fit import fit
+from router.contract.movement import presets_of
 from router.contract.request import CAMERA_PRESETS, FrameType, Quality, Task, VideoRequest
 from router.contract.shape import proportion
 
