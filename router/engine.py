@@ -119,7 +119,7 @@ class Engine:
         await self.carrier.nothing_in_doubt(60)
         # Workflows in flight stay PENDING: they are durable and the next engine carries them on.
         await self.carrier.let_go()
-        await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
+        await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=5)
         # DBOS made its own thread pool the loop's default and has just closed it.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="understudy"))
         _carrier = None
