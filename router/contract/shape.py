@@ -39,6 +39,12 @@ def ratios_of(card: ModelCard) -> tuple[str, ...]:
     return card.aspect_ratios or tuple(dict.fromkeys(size.aspect_ratio for size in card.sizes))
 
 
+def sizes_of(card: ModelCard) -> tuple[Size, ...]:
+    """The listed pixels of resolutions and ratios that can be asked for."""
+    names, ratios = resolutions_of(card), ratios_of(card)
+    return tuple(s for s in card.sizes if s.resolution in names and s.aspect_ratio in ratios)
+
+
 def proportion(ratio: str) -> float | None:
     """Width by height of `16:9`; None for a name such as `auto`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)", ratio)
@@ -111,12 +117,12 @@ def _same_ratio(wanted: str, ratios: Sequence[str]) -> str | None:
 
 
 def _size(card: ModelCard, resolution: str | None, ratio: str | None) -> Size | None:
-    return next((s for s in card.sizes if (s.resolution, s.aspect_ratio) == (resolution, ratio)), None)
+    return next((s for s in sizes_of(card) if (s.resolution, s.aspect_ratio) == (resolution, ratio)), None)
 
 
 def _ratios_at(card: ModelCard, resolution: str | None) -> tuple[str, ...]:
     """The ratios possible at a resolution: those of its sizes, or all where no size is listed for it."""
-    at = tuple(s.aspect_ratio for s in card.sizes if s.resolution == resolution)
+    at = tuple(s.aspect_ratio for s in sizes_of(card) if s.resolution == resolution)
     return tuple(ratio for ratio in ratios_of(card) if ratio in at) if at else ratios_of(card)
 
 
@@ -125,7 +131,7 @@ def _either(values: Sequence[str]) -> tuple[str, str]:
 
 
 def _refuse_resolution(card: ModelCard, wanted: str, refuse: Refuse) -> None:
-    names = list(dict.fromkeys([*resolutions_of(card), *(f"{s.width}x{s.height}" for s in card.sizes)]))
+    names = list(dict.fromkeys([*resolutions_of(card), *(f"{s.width}x{s.height}" for s in sizes_of(card))]))
     en, ja = _either(names)
     refuse(
         "resolution",
@@ -189,7 +195,7 @@ def _shape_of_image(
 
 def _listed(card: ModelCard, width: int, height: int, *, refuse: Refuse, warn: Warn) -> Shape | None:
     """Exact pixels for a provider: a listed size, or a named resolution and ratio that come to the same."""
-    for size in card.sizes:
+    for size in sizes_of(card):
         if (size.width, size.height) == (width, height):
             return Shape(size.resolution, size.aspect_ratio, width, height)
     name = _same_name(f"{min(width, height)}p", resolutions_of(card))
@@ -208,7 +214,7 @@ def _snapped(card: ModelCard, width: int, height: int, *, refuse: Refuse, warn: 
     """Exact pixels for our own device: rounded down to its grid, within what the model was made for."""
     grid = card.local.size_multiple if card.local else 1
     w, h = width // grid * grid, height // grid * grid
-    listed = next((s for s in card.sizes if (s.width, s.height) in {(width, height), (w, h)}), None)
+    listed = next((s for s in sizes_of(card) if (s.width, s.height) in {(width, height), (w, h)}), None)
     if listed is None and not _within(card, w, h):
         _refuse_resolution(card, f"{width}x{height}", refuse)
         return None
@@ -225,8 +231,8 @@ def _snapped(card: ModelCard, width: int, height: int, *, refuse: Refuse, warn: 
 
 def _within(card: ModelCard, width: int, height: int) -> bool:
     """Between half the smallest listed area and the largest, no side longer than the longest listed one."""
-    areas = [s.width * s.height for s in card.sizes]
-    longest = max((side for s in card.sizes for side in (s.width, s.height)), default=0)
+    areas = [s.width * s.height for s in sizes_of(card)]
+    longest = max((side for s in sizes_of(card) for side in (s.width, s.height)), default=0)
     return bool(areas) and min(areas) < 2 * width * height <= 2 * max(areas) and max(width, height) <= longest
 
 
