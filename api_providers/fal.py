@@ -32,27 +32,29 @@ REFUSED_CONTENT = "content_policy_violation"
 
 
 class _Submitted(BaseModel):
+    """Only the id matters: a request that was bought is not lost over a strange field beside it."""
+
     request_id: str = Field(min_length=1)
-    status_url: str = ""
-    response_url: str = ""
-    cancel_url: str = ""
+    status_url: Any = None
+    response_url: Any = None
+    cancel_url: Any = None
 
 
 class _Status(BaseModel):
     status: str
     error: Any = None
-    error_type: str | None = None
+    error_type: Any = None
 
 
 class _File(BaseModel):
     url: str = Field(min_length=1)
-    content_type: str | None = None
+    content_type: Any = None
 
 
 class _Result(BaseModel):
     video: _File | None = None
-    videos: list[_File] = []
-    seed: int | None = None
+    videos: list[_File] | None = None
+    seed: Any = None
 
 
 class Fal(HttpProvider):
@@ -176,20 +178,20 @@ class Fal(HttpProvider):
         app = "/".join(parts[:3] if parts[0] in {"workflows", "comfy"} else parts[:2])
         base = f"/{app}/requests/{quote(task.request_id, safe='')}"
         return {
-            "status": self.own_path(task.status_url) or f"{base}/status",
-            "response": self.own_path(task.response_url) or base,
-            "cancel": self.own_path(task.cancel_url) or f"{base}/cancel",
+            "status": self.own_path(str(task.status_url)) or f"{base}/status",
+            "response": self.own_path(str(task.response_url)) or base,
+            "cancel": self.own_path(str(task.cancel_url)) or f"{base}/cancel",
         }
 
     async def _result(self, operation: Operation, task: _Status) -> Pending | Completed:
         answer = await self.ask("GET", str(operation.data["response"]))
         if answer.ok:
             result = self.view(_Result, self.read(answer))
-            files = [result.video] if result.video else result.videos
+            files = [result.video] if result.video else result.videos or []
             if files:
                 return Completed(
-                    tuple(Output(url=f.url, mime=f.content_type or "video/mp4") for f in files),
-                    details={} if result.seed is None else {"seed": result.seed},
+                    tuple(Output(url=f.url, mime=str(f.content_type or "video/mp4")) for f in files),
+                    details={"seed": result.seed} if isinstance(result.seed, int) else {},
                 )
             if task.error is None:
                 raise self.error(
@@ -221,7 +223,7 @@ class Fal(HttpProvider):
         if answer.ok and task.error is not None:
             answer = answer._replace(json={"detail": str(task.error)})
         text = self._text(answer) or f"HTTP {answer.status}"
-        types = ", ".join(sorted(_types(answer) | ({task.error_type} if task.error_type else set())))
+        types = ", ".join(sorted(_types(answer) | ({str(task.error_type)} if task.error_type else set())))
         return kind(
             said(kind, text),
             backend=self.name,

@@ -31,21 +31,19 @@ DATA_URI_MAX_BYTES = 3_300_000
 UPLOAD_MAX_BYTES = 200_000_000
 
 
-class _Cost(BaseModel):
-    credits: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
-
-
 class _Submitted(BaseModel):
+    """Only the id matters: a task that was bought is not lost over a strange field beside it."""
+
     id: str = Field(min_length=1)
-    estimatedCost: _Cost | None = None
+    estimatedCost: Any = None
 
 
 class _TaskView(BaseModel):
     status: str
-    progress: float | None = None
-    cost: _Cost | None = None
+    progress: Any = None
+    cost: Any = None
     output: list[str] = []
-    failure: str = ""
+    failure: str | None = None
     failureCode: str | None = None
 
 
@@ -147,7 +145,7 @@ class Runway(HttpProvider):
     async def check(self) -> Mapping[str, JsonValue]:
         """The organisation's balance, tier and today's use."""
         account = self.view(_Organization, await self.call("GET", "v1/organization"))
-        usd = self._usd(_Cost(credits=account.creditBalance))
+        usd = self._usd({"credits": account.creditBalance})
         return {
             "balance_usd": None if usd is None else str(usd),
             "balance_credits": str(account.creditBalance),
@@ -215,7 +213,7 @@ class Runway(HttpProvider):
     def _failure(self, task: _TaskView) -> GatewayError:
         """By `failureCode`: safety is the caller's to change, all else is a failure; the cost is what they say."""
         code = (task.failureCode or "").upper()
-        text = redact(task.failure, self._secrets()) or "no reason given"
+        text = redact(task.failure or "", self._secrets()) or "no reason given"
         billed = self._usd(task.cost)
         detail = f"{code or 'no failureCode'}: {text}"
         if "SAFETY" in code.split("."):
@@ -257,10 +255,14 @@ class Runway(HttpProvider):
             backend=self.name,
         )
 
-    def _usd(self, cost: _Cost | None) -> Decimal | None:
-        if cost is None or cost.credits is None or self.config.credit_usd is None:
+    def _usd(self, cost: Any) -> Decimal | None:
+        """Dollars of `{"credits": number}`; None where that is missing or makes no sense."""
+        credits = cost.get("credits") if isinstance(cost, dict) else None
+        if self.config.credit_usd is None or isinstance(credits, bool):
             return None
-        return cost.credits * self.config.credit_usd
+        if not isinstance(credits, int | float | Decimal) or not 0 <= credits < 1e12:
+            return None
+        return Decimal(str(credits)) * self.config.credit_usd
 
     @staticmethod
     def _path(operation: Operation) -> str:
@@ -282,5 +284,5 @@ def _ratio(request: ResolvedRequest, card: ModelCard) -> str:
     return f"{size.width}:{size.height}"
 
 
-def _fraction(progress: float | None) -> float | None:
-    return None if progress is None else min(max(progress, 0.0), 1.0)
+def _fraction(progress: Any) -> float | None:
+    return min(max(float(progress), 0.0), 1.0) if isinstance(progress, int | float) else None

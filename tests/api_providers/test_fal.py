@@ -135,10 +135,11 @@ async def test_the_urls_of_the_answer_are_kept_as_paths(make: MakeBackend, resol
 
 
 @pytest.mark.parametrize(
-    "url", ["https://evil.example/x", "//evil.example/x", "http://127.0.0.1:1/x", "http://[bad", "", "x"]
+    "url",
+    ["https://evil.example/x", "//evil.example/x", "http://127.0.0.1:1/x", "http://[bad", "", "x", None, 7],
 )
 async def test_a_strangers_url_is_replaced_by_the_documented_path(
-    make: MakeBackend, resolve: Resolve, url: str
+    make: MakeBackend, resolve: Resolve, url: Any
 ) -> None:
     body = {"request_id": "t1", "status_url": url, "response_url": url, "cancel_url": url}
     async with ScriptedServer([reply(200, body)]) as server:

@@ -11,7 +11,7 @@ from runwayml.types import text_to_video_create_params as t2v
 
 from api_providers.runway import DATA_URI_MAX_BYTES, Runway
 from router.contract import errors
-from router.contract.backend import Checks, Operation, Pending
+from router.contract.backend import Checks, Completed, Operation, Pending
 from tests.api_providers.conftest import SECRET, FolderMedia, MakeBackend, Resolve
 from tests.backend_suite import BackendSuite
 from tests.sandbox_process import SandboxProcess
@@ -231,3 +231,23 @@ async def test_a_validation_error_names_the_fields(make: MakeBackend, resolve: R
     async with ScriptedServer([reply(400, body)]) as server:
         with pytest.raises(errors.InvalidRequest, match="ratio: Invalid enum value"):
             await make(Runway, server.url).submit(resolve("runway/gen4.5"), key="job:a1")
+
+
+@pytest.mark.parametrize("cost", [None, 7, {}, {"credits": -1}, {"credits": "many"}, {"credits": True}])
+async def test_a_strange_estimate_does_not_lose_a_task_that_was_bought(
+    make: MakeBackend, resolve: Resolve, cost: Any
+) -> None:
+    async with ScriptedServer([reply(200, {"id": "t1", "estimatedCost": cost})]) as server:
+        got = await make(Runway, server.url).submit(resolve("runway/gen4.5"), key="job:a1")
+    assert got == Operation(ref="t1")
+
+
+@pytest.mark.parametrize("credits", ["NaN", "Infinity", "1e400"])
+async def test_a_cost_that_is_no_number_is_not_known(make: MakeBackend, credits: str) -> None:
+    body = (
+        f'{{"id": "t1", "status": "SUCCEEDED", "output": ["https://x/y"], "cost": {{"credits": {credits}}}}}'
+    )
+    async with ScriptedServer([reply(200, body.encode())]) as server:
+        done = await make(Runway, server.url).poll(Operation(ref="t1"))
+    assert isinstance(done, Completed)
+    assert done.billed_usd is None
