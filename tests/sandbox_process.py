@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +26,7 @@ class SandboxProcess:
         if tls_ca is not None:
             self._arguments += ["--tls-port", "0", "--tls-ca", str(tls_ca)]
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
         self._client = httpx.Client(timeout=30)
         self.url = ""
         self.tls_url: str | None = None
@@ -41,6 +44,9 @@ class SandboxProcess:
             if line.startswith("ready "):
                 _, self.url, *rest = line.split()
                 self.tls_url = rest[0] if rest else None
+                # A full pipe would stop the process, so what it says later is read and dropped.
+                self._reader = threading.Thread(target=deque, args=(self._process.stderr, 0), daemon=True)
+                self._reader.start()
                 return self
         self.__exit__(None, None, None)
         raise RuntimeError(f"the sandbox did not start: {said}")
@@ -58,6 +64,8 @@ class SandboxProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._reader is not None:
+            self._reader.join()
         if self._process.stderr is not None:
             self._process.stderr.close()
         self._process = None

@@ -158,6 +158,8 @@ class Bench:
         self._waiting: list[Task] = []
         self._started: list[Task] = []
         """Those whose end may still decide when a waiting task starts."""
+        self._unsettled: list[Task] = []
+        self._settled = Decimal(0)
 
     def reset(self) -> None:
         """Forget tasks, bill, uploads, faults and settings."""
@@ -168,6 +170,8 @@ class Bench:
         self._accepted.clear()
         self._waiting.clear()
         self._started.clear()
+        self._unsettled.clear()
+        self._settled = Decimal(0)
 
     def over_limit(self) -> tuple[str, float] | None:
         """Which limit one more task would break (`minute` or `day`), and seconds until there is room."""
@@ -224,6 +228,7 @@ class Bench:
         self._accepted.append(task.accepted)
         self.tasks[id_] = task
         self._waiting.append(task)
+        self._unsettled.append(task)
         self._advance()
         return task
 
@@ -235,6 +240,9 @@ class Bench:
     def phase(self, task: Task) -> Phase:
         """Where the task stands now."""
         self._advance()
+        return self._stands(task)
+
+    def _stands(self, task: Task) -> Phase:
         now = self.clock()
         if task.fate is Fate.EXPIRE:
             return Phase.FAILED
@@ -281,20 +289,37 @@ class Bench:
         """What the provider charges for the task as it stands now, in USD."""
         return self._charge(task, self.phase(task))
 
+    def spent(self) -> Decimal:
+        """The sum of the bill, in USD. What has ended costs the same for ever and is added up once."""
+        self._advance()
+        live: list[Task] = []
+        running = Decimal(0)
+        for task in self._unsettled:
+            phase = self._stands(task)
+            cost = self._charge(task, phase)
+            if phase.live:
+                live.append(task)
+                running += cost
+            else:
+                self._settled += cost
+        self._unsettled = live
+        return self._settled + running
+
     def bill(self) -> list[dict[str, str | None]]:
         """One row for every task accepted since the last reset, in order of acceptance."""
-        return [
-            {
-                "provider": self.provider,
-                "task": task.id,
-                "accepted_at": task.accepted_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-                "model": task.model,
-                "usd": plain(self.charged(task)),
-                "status": self.phase(task).value,
-                "client_ref": task.client_ref,
-            }
-            for task in self.tasks.values()
-        ]
+        self._advance()
+        return [self._row(task, self._stands(task)) for task in self.tasks.values()]
+
+    def _row(self, task: Task, phase: Phase) -> dict[str, str | None]:
+        return {
+            "provider": self.provider,
+            "task": task.id,
+            "accepted_at": task.accepted_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "model": task.model,
+            "usd": plain(self._charge(task, phase)),
+            "status": phase.value,
+            "client_ref": task.client_ref,
+        }
 
     def _advance(self) -> None:
         """Start the waiting tasks whose turn has come, each at the moment its place became free."""

@@ -86,7 +86,8 @@ def _config(app: ASGIApp, context: ssl.SSLContext | None) -> uvicorn.Config:
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket, or a sentence that says why not."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without it each answer takes 40 ms more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -224,8 +224,7 @@ class _Runway:
         return task
 
     def _balance(self) -> Decimal:
-        spent = sum((self.bench.charged(task) for task in self.bench.tasks.values()), Decimal(0))
-        return BALANCE_CREDITS - spent / CREDIT_USD
+        return BALANCE_CREDITS - self.bench.spent() / CREDIT_USD
 
     def _link(self, request: Request, task: Task) -> str:
         expires = int((self.bench.clock() + self.bench.link_seconds) * 1000)

@@ -76,6 +76,10 @@ async def test_the_sdk_reads_balance_and_usage(twins: Twins) -> None:
     assert account.credit_balance == 1_000_000 - 60
     assert account.usage.models["gen4.5"].daily_generations == 1
     assert used.results[0].used_credits[0].amount == 60
+    twins.clock.pass_(1)
+    await submit(twins)
+    async with client(twins) as runway:
+        assert (await runway.organization.retrieve()).credit_balance == 1_000_000 - 120
 
 
 @pytest.mark.parametrize("endpoint", sorted(ENDPOINTS))
