@@ -151,9 +151,10 @@ def _add_controls(app: FastAPI, benches: dict[str, Bench], journal: Journal) -> 
 def _first(error: Exception) -> str:
     """`field: what is wrong` for each finding of a validation error."""
     findings: list[dict[str, Any]] = getattr(error, "errors", list)()
-    lines = [
-        f"{'.'.join(str(part) for part in one['loc'] if part != 'body')}: {one['msg']}" for one in findings
-    ]
+    lines = []
+    for one in findings:
+        where = ".".join(str(part) for part in one["loc"] if part != "body")
+        lines.append(f"{where}: {one['msg']}" if where else f"body: {one['msg']}")
     return "; ".join(lines) or str(error)
 
 
