@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,12 +16,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 
-from router.contract.errors import ServerTrouble
+from router.contract.errors import GatewayError, ServerTrouble
 from router.contract.words import words
 from router.gateway import Gateway
 from router.server import errors, login, videos
 from router.server.auth import Guard, Hosts, Sessions, is_loopback
 from router.server.page_slot import PageFactory, PageSlot, PageState
+
+log = logging.getLogger(__name__)
 
 GRACE_S = 5
 """Seconds that open answers (downloads, the page's event streams) get when the server stops."""
@@ -72,7 +75,8 @@ def create_app(gateway: Gateway, *, page: PageFactory | None = None, host: str, 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
         ready = engine["state"] == "running" and slot.state in {PageState.NONE, PageState.READY}
-        view = {"status": "ok" if ready else "not ready", "engine": engine["state"]}
+        state = engine["state"] if gateway.engine_here or engine["state"] != "running" else "elsewhere"
+        view = {"status": "ok" if ready else "not ready", "engine": state}
         return JSONResponse(
             {**view, "page": slot.state.value, "version": app.version},
             status_code=200 if ready else 503,
@@ -123,7 +127,7 @@ async def serve(
     """Run until SIGINT, SIGTERM or cancellation; then finish open answers, close the page, close the gateway.
 
     `on_listening` gets the base URL once the API answers; port 0 takes a free one. Raises ServerTrouble: no token for
-    an address that others can reach, an address or port that cannot be had, or whatever the gateway finds at its start.
+    an address that others can reach, an address or port that cannot be had, whatever the gateway finds at its start, or what ended the engine.
     """
     if not is_loopback(host) and gateway.settings.server.token is None:
         raise ServerTrouble(
@@ -138,7 +142,7 @@ async def serve(
         app = create_app(gateway, page=page, host=host, port=port)
         # Entered here and not by uvicorn, so that what is wrong at the start comes out as it is.
         async with app.router.lifespan_context(app):
-            await _run(_Server(_config(app), _url(host, port), on_listening), listener)
+            await _run(_Server(_config(app), _url(host, port), on_listening), listener, gateway)
 
 
 def _config(app: FastAPI) -> uvicorn.Config:
@@ -167,32 +171,56 @@ class _Server(uvicorn.Server):
         if self._on_listening is not None:
             self._on_listening(self._url)
 
+    def stop(self) -> None:
+        """Take no more requests, finish those that are open."""
+        self.should_exit = True
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """As uvicorn's own, but the signal is not raised again afterwards; a second SIGINT does not wait."""
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
 
 
-async def _run(server: _Server, listener: socket.socket) -> None:
-    """A cancelled task stops the server the way a signal does."""
+async def _run(server: _Server, listener: socket.socket, gateway: Gateway) -> None:
+    """A cancelled task, or an engine that broke, stops the server the way a signal does."""
     running = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    engine = asyncio.create_task(gateway.engine_failure(), name="engine failure")
+    engine.add_done_callback(
+        lambda task: None if task.cancelled() or task.exception() is None else server.stop()
+    )
     try:
         await asyncio.shield(running)
     except asyncio.CancelledError:
-        server.should_exit = True
+        server.stop()
         await running
         raise
+    finally:
+        engine.cancel()
+        ended = (await asyncio.gather(engine, return_exceptions=True))[0]
+    if isinstance(ended, GatewayError):
+        raise ended
+    if isinstance(ended, Exception):
+        log.error("the engine ended", exc_info=ended)
+        raise ServerTrouble(
+            words(
+                "The engine ended; the log says why. Nothing is lost: start again and it goes on.",
+                "エンジンが停止しました。原因はログを確認してください。"
+                "データは失われていません。再起動すると続きから再開します。",
+            )
+        )
 
 
 @contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """Bound before the engine starts: a second server on the same port must not take up any work."""
+    if not 0 <= port <= 65535:  # the resolver would take it modulo 65536
+        raise _cannot_listen(host, port, OverflowError("a port is a number from 0 to 65535"))
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.create_server(address[:2], family=family, backlog=512)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise _cannot_listen(host, port, error) from None
     with listener:
         yield listener
