@@ -35,7 +35,8 @@ from local_models._weights import WeightsBroken, inspect
 from router.contract.backend import BackendConfig, Completed, Operation, Output, Pending, about_to_spend
 from router.contract.card import ModelCard, ResolvedRequest
 from router.contract.errors import (
-    BackendError,
+    Cancelled,
+    GatewayError,
     GenerationFailed,
     OperationLost,
     OutOfMemory,
@@ -75,7 +76,7 @@ class _Ticket:
     cancelled: bool = False
     details: dict[str, JsonValue] | None = None
     """Set when the clip lies at `out`."""
-    failure: tuple[type[BackendError], Words] | None = None
+    failure: tuple[type[GatewayError], Words] | None = None
 
     @property
     def ended(self) -> bool:
@@ -150,7 +151,7 @@ class Local:
         return Operation(ref=ref)
 
     async def poll(self, operation: Operation) -> Pending | Completed:
-        """Look at the ticket. Raises GenerationFailed, OutOfMemory, or OperationLost after a restart."""
+        """Look at the ticket. Raises GenerationFailed, OutOfMemory, Cancelled, or OperationLost after a restart."""
         with self._desk.lock:
             ticket = self._desk.tickets.get(operation.ref)
             if ticket is None:
@@ -192,7 +193,7 @@ class Local:
             ) from None
 
     async def cancel(self, operation: Operation) -> bool:
-        """Drop it from the queue, or stop it within a step; `poll` then raises GenerationFailed."""
+        """Drop it from the queue, or stop it within a step; `poll` then raises Cancelled."""
         desk = self._desk
         with desk.lock:
             ticket = desk.tickets.get(operation.ref)
@@ -208,7 +209,7 @@ class Local:
                 desk.child.send(Cancel(ticket.ref))
                 return True
             # Not begun: nothing needs to be asked. A model that is being loaded for it stays loaded.
-            self._fail(ticket, GenerationFailed, _CANCELLED)
+            self._fail(ticket, Cancelled, _CANCELLED)
             if ticket in desk.queue:
                 desk.queue.remove(ticket)
             return True
@@ -332,7 +333,7 @@ class Local:
         self._desk.current = None
         self._advance()
 
-    def _fail(self, ticket: _Ticket, kind: type[BackendError], message: Words) -> None:
+    def _fail(self, ticket: _Ticket, kind: type[GatewayError], message: Words) -> None:
         if not ticket.ended:
             ticket.failure = (kind, message)
 
@@ -392,11 +393,10 @@ class Local:
             desk.child = None
             log.warning("the model process ended with code %s", code)
             if desk.current is not None:
-                self._fail(
-                    desk.current,
-                    GenerationFailed,
-                    _CANCELLED if desk.current.cancelled else _ended(child, code),
-                )
+                if desk.current.cancelled:
+                    self._fail(desk.current, Cancelled, _CANCELLED)
+                else:
+                    self._fail(desk.current, GenerationFailed, _ended(child, code))
             self._end()
 
     def _on_tick(self, child: Child) -> None:
@@ -441,8 +441,14 @@ class Local:
 _CANCELLED = words("The job was cancelled.", "ジョブはキャンセルされました。")
 
 
-def _error_of(kind: FailureKind) -> type[BackendError]:
-    return OutOfMemory if kind == "oom" else GenerationFailed
+def _error_of(kind: FailureKind) -> type[GatewayError]:
+    match kind:
+        case "oom":
+            return OutOfMemory
+        case "cancelled":
+            return Cancelled
+        case _:
+            return GenerationFailed
 
 
 def _ended(child: Child, code: int) -> Words:

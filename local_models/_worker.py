@@ -53,9 +53,12 @@ class Stop(BaseException):
 class Worker:
     """The loaded model and the job on it."""
 
-    def __init__(self, send: Callable[[FromChild], None]) -> None:
-        """`send` writes one message to the parent."""
+    def __init__(
+        self, send: Callable[[FromChild], None], facts: Callable[[str], DeviceFacts] | None = None
+    ) -> None:
+        """`send` writes one message to the parent; `facts` tells about the device of a name."""
         self._send = send
+        self._facts = facts or _facts
         self._inbox: queue.SimpleQueue[Load | Run] = queue.SimpleQueue()
         self._cancelled: str | None = None
         self._ticket: str | None = None
@@ -90,7 +93,7 @@ class Worker:
             self._module = importlib.import_module(load.pipeline)
             weights = inspect(Path(load.directory))
             numbers = self._module.numbers(weights, load.width, load.height, load.frames)
-            self._load, self._plans = load, plans(numbers, _facts(load.device))
+            self._load, self._plans = load, plans(numbers, self._facts(load.device))
             self._put()
         except Exception as error:
             kind, text = _describe(error)

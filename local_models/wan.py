@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -85,6 +85,14 @@ class WanPipe:
     def two_experts(self) -> bool:
         """A14B style: one transformer for high noise, one for low."""
         return self.any_pipeline.config.boundary_ratio is not None
+
+    @property
+    def last_frame(self) -> Literal["no", "optional", "needed"]:
+        """TI2V weights ignore a last frame; those with a CLIP encoder were trained with one image or with two."""
+        config = (self.any_pipeline.transformer or self.any_pipeline.transformer_2).config
+        if config.image_dim is not None:
+            return "no" if config.pos_embed_seq_len is None else "needed"
+        return "no" if self.expand_timesteps else "optional"
 
     @property
     def size_multiple(self) -> int:
@@ -310,9 +318,14 @@ def _pipeline_for(pipe: WanPipe, request: Render) -> Any:
                 "最後のフレームだけの指定はできません。",
             )
         )
-    if request.last_frame is not None and pipe.expand_timesteps:
+    takes = pipe.last_frame
+    if request.last_frame is not None and takes == "no":
         raise UnusableRequest(
             words("This model takes no last frame.", "このモデルは最後のフレームを指定できません。")
+        )
+    if request.last_frame is None and takes == "needed":
+        raise UnusableRequest(
+            words("This model needs a last frame as well.", "このモデルには最後のフレームの画像も必要です。")
         )
     return pipe.image_to_video
 
