@@ -1,0 +1,205 @@
+"""Tables of what is computed without a model: snapping, cropping, memory plans, camera words, messages."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from local_models._encode import write_mp4
+from local_models._memory import CPU_PLAN, DeviceFacts, LoadPlan, ModelNumbers, plans, tokens
+from local_models._messages import Cancel, Load, Message, Render, Run, Step, decode, encode
+from local_models._render import render_of, with_camera
+from local_models._snap import cover, snap_frames, snap_size
+from router.contract.request import CAMERA_PRESETS, Camera
+from tests.local_models.conftest import OneImage, card, request
+
+
+@pytest.mark.parametrize(
+    ("wanted", "rule", "most", "made"),
+    [
+        (80, (4, 1), None, 81),
+        (81, (4, 1), None, 81),
+        (83, (4, 1), None, 85),
+        (8, (4, 1), None, 9),
+        (1, (4, 1), None, 1),
+        *[(0, (4, 1), None, 1), (500, (4, 1), 121, 121), (500, (4, 1), 120, 117), (120, (8, 1), None, 121)],
+        *[(5, (16, 1), 17, 1), (9, (16, 1), 17, 17), (40, (16, 1), 17, 17), (30, (6, 1), None, 31)],
+    ],
+)
+def test_frames_snap_to_the_models_rule(
+    wanted: float, rule: tuple[int, int], most: int | None, made: int
+) -> None:
+    assert snap_frames(wanted, rule, most) == made
+
+
+@pytest.mark.parametrize(
+    ("size", "multiple", "made"),
+    [
+        ((1280, 720), 32, (1280, 736)),
+        ((1280, 704), 32, (1280, 704)),
+        ((48, 80), 32, (64, 96)),
+        ((5, 5), 32, (32, 32)),
+        *[((832, 480), 16, (832, 480)), ((854, 480), 16, (848, 480))],
+    ],
+)
+def test_sizes_snap_to_the_grid(size: tuple[int, int], multiple: int, made: tuple[int, int]) -> None:
+    assert snap_size(*size, multiple) == made
+
+
+def test_an_image_is_cropped_to_the_target_and_not_stretched() -> None:
+    image = Image.new("RGB", (300, 100), "blue")
+    image.paste((255, 0, 0), (100, 0, 200, 100))
+    middle = np.asarray(cover(image, 64, 64))
+    assert middle.shape == (64, 64, 3)
+    assert (middle[..., 0] > 250).mean() > 0.95
+
+
+def test_an_image_lying_on_its_side_is_turned_and_transparency_is_white() -> None:
+    image = Image.new("RGBA", (20, 40), (255, 0, 0, 0))
+    exif = image.getexif()
+    exif[274] = 6
+    image.info["exif"] = exif.tobytes()
+    assert np.asarray(cover(image, 16, 16)).min() == 255
+
+
+WAN_1B = ModelNumbers(1.419, 1, 5.681, 0.127, 0, 1536, 8960, 32760, False, 96, 832 * 480, 81)
+TI2V_5B = ModelNumbers(5.0, 1, 5.681, 0.705, 0, 3072, 14336, 27280, True, 256, 1280 * 704, 121)
+A14B = ModelNumbers(14.288, 2, 5.681, 0.127, 0, 5120, 13824, 32760, False, 96, 832 * 480, 81)
+
+
+@pytest.mark.parametrize(
+    ("model", "free_gb", "offload", "fp8", "text_on_cpu", "tiling"),
+    [
+        (WAN_1B, 7.5, "model", False, True, True),
+        (WAN_1B, 15.0, "model", False, False, True),
+        (WAN_1B, 23.0, "none", False, False, True),
+        (TI2V_5B, 11.0, "group", True, True, True),
+        (TI2V_5B, 15.0, "model", True, False, True),
+        (TI2V_5B, 23.0, "model", False, False, True),
+        (TI2V_5B, 47.0, "none", False, False, False),
+        (A14B, 11.0, "group", True, True, True),
+        (A14B, 23.5, "model", True, False, True),
+        (A14B, 47.0, "model", False, False, False),
+        (A14B, 140.0, "none", False, False, False),
+        (A14B, 1.0, "group", True, True, True),
+    ],
+)
+def test_the_memory_plan_by_card(
+    model: ModelNumbers, free_gb: float, offload: str, fp8: bool, text_on_cpu: bool, tiling: bool
+) -> None:
+    plan = plans(model, DeviceFacts("cuda", free_gb))[0]
+    assert (plan.offload, plan.layerwise_fp8, plan.text_on_cpu, plan.vae_tiling) == (
+        offload,
+        fp8,
+        text_on_cpu,
+        tiling,
+    )
+    assert plan.peak_gb <= free_gb or free_gb == 1.0
+
+
+@pytest.mark.parametrize("model", [WAN_1B, TI2V_5B, A14B])
+def test_more_memory_never_means_less_precision(model: ModelNumbers) -> None:
+    chosen = [plans(model, DeviceFacts("cuda", float(free)))[0] for free in range(1, 160)]
+    fp8 = [plan.layerwise_fp8 for plan in chosen]
+    assert fp8 == sorted(fp8, reverse=True)
+
+
+def test_on_the_cpu_there_is_one_plan_and_it_is_exact() -> None:
+    assert plans(A14B, DeviceFacts("cpu")) == (CPU_PLAN,)
+    assert CPU_PLAN == LoadPlan("float32", offload="none")
+    assert str(LoadPlan("bfloat16", True, "model", True, True, 9.1)) == (
+        "bfloat16 fp8 offload=model tiled text-on-cpu peak=9.1GB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("clip", "more", "count"),
+    [((832, 480, 81), {}, 32760), ((1280, 720, 81), {}, 75600), ((1280, 704, 121), {"spatial": 16}, 27280)],
+)
+def test_tokens_of_a_clip(clip: tuple[int, int, int], more: dict[str, int], count: int) -> None:
+    assert tokens(*clip, **more) == count
+
+
+def test_every_camera_movement_has_words() -> None:
+    said = {with_camera("a cat.", Camera(preset=preset)) for preset in CAMERA_PRESETS}
+    assert len(said) == len(CAMERA_PRESETS)
+    assert with_camera("猫。", Camera(axis="pan", value=-3)) == "猫, the camera pans left"
+    assert with_camera("a cat", Camera(axis="zoom", value=0)) == "a cat, static camera"
+    assert with_camera("a cat", None) == "a cat"
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [
+        (
+            {},
+            {
+                "steps": 3,
+                "guidance": 2.0,
+                "guidance_2": 1.5,
+                "negative_prompt": "the makers' own",
+                "frames": 9,
+            },
+        ),
+        ({"guidance": 5.0}, {"guidance": 5.0, "guidance_2": None}),
+        ({"guidance": 0.0, "seed": 0}, {"guidance": 0.0, "seed": 0}),
+        ({"negative_prompt": "mine"}, {"negative_prompt": "mine"}),
+        ({"quality": "draft"}, {"steps": 2}),
+        ({"quality": "draft", "options": {"steps": 9, "flow_shift": 7}}, {"steps": 9, "flow_shift": 7}),
+        ({"width": None, "height": None, "duration": 60}, {"width": 32, "frames": 17}),
+    ],
+)
+def test_a_request_becomes_one_exact_clip(asked: dict[str, Any], made: dict[str, Any]) -> None:
+    wire = {"guidance_2": 1.5, "negative_prompt": "the makers' own", "steps": {"draft": 2}}
+    row = card("x", Path("x"), wire=wire, options={"steps": "", "flow_shift": ""})
+    render = render_of(request("local/x", **asked), row, OneImage(Path("p.png")))
+    assert {key: getattr(render, key) for key in made} == made
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Load("m", "p", "d", "cpu", 1, 2, 3),
+        Run("t", "/o", Render("改行\n", 32, 32, 9, 8, 3, 7), "m"),
+        Cancel("t"),
+        Step("t", "decode", 1, 2),
+    ],
+)
+def test_a_message_survives_the_pipe(message: Message) -> None:
+    line = encode(message)
+    assert line.count(b"\n") == 1
+    assert decode(line) == message
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{}", b"[]", b'{"type": "Format"}', b'{"type": "Cancel"}', b"Traceback"]
+)
+def test_what_is_no_message_is_an_error(line: bytes) -> None:
+    with pytest.raises(ValueError, match="not a message"):
+        decode(line)
+
+
+def test_a_clip_keeps_its_colours_loses_odd_edges_and_carries_its_facts(tmp_path: Path) -> None:
+    frames = np.zeros((5, 65, 63, 3), np.uint8)
+    frames[:] = (220, 40, 30)
+    write_mp4(tmp_path / "c.mp4", frames, 8, {"prompt": "赤\n円", "seed": 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["c.mp4"]
+    with av.open(str(tmp_path / "c.mp4")) as clip:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+        assert clip.metadata["title"] == "赤 円"
+        assert json.loads(clip.metadata["comment"])["seed"] == 3
+    assert (len(pictures), pictures[0].shape) == (5, (64, 62, 3))
+    assert np.abs(pictures[2].reshape(-1, 3).mean(0) - (220, 40, 30)).max() < 6
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 4, 4), (2, 1, 4, 3), (2, 4, 4, 4)])
+def test_frames_of_another_shape_are_refused_and_leave_no_file(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="frames must be"):
+        write_mp4(tmp_path / "c.mp4", np.zeros(shape, np.uint8), 8, {})
+    assert list(tmp_path.iterdir()) == []
