@@ -138,6 +138,7 @@ class ModelCard(_Value):
     """How many input references of each kind it takes."""
     audio: Literal["none", "optional", "always"] = "none"
     audio_default: bool = False
+    """What an unasked `generate_audio` becomes. Ours is off everywhere: sound that costs more must be asked for."""
     camera: Literal["none", "words", "presets", "axes"] = "none"
     """`words`: written into the prompt; `presets`/`axes`: the provider's own field."""
     camera_presets: tuple[str, ...] = ()
