@@ -95,7 +95,7 @@ async def test_kling_image_payload_is_the_documented_one(
         "prompt": "a red fox in the snow",
         "negative_prompt": "blur",
         "duration": "5",
-        "generate_audio": True,
+        "generate_audio": False,
     }
 
 
@@ -115,7 +115,7 @@ async def test_veo_payloads_are_the_documented_ones(
         "duration": "6s",
         "aspect_ratio": "16:9",
         "resolution": "4k",
-        "generate_audio": True,
+        "generate_audio": False,
         "seed": 7,
     }
 
