@@ -96,7 +96,7 @@ class Worker:
             self._load, self._plans = load, plans(numbers, self._facts(load.device))
             self._put()
         except Exception as error:
-            kind, text = _describe(error)
+            kind, text = describe(error)
         else:
             self._send(Loaded(load.model, round(time.monotonic() - started, 3), str(self._plans[0])))
             return
@@ -149,7 +149,7 @@ class Worker:
                 kind: FailureKind = "cancelled"
                 text = words("The job was cancelled.", "ジョブはキャンセルされました。")
             except Exception as error:
-                kind, text = _describe(error)
+                kind, text = describe(error)
             # Here the exception is gone, and with it the tensors that its traceback held.
             if self._pipe is not None:
                 self._pipe.settle()
@@ -160,7 +160,7 @@ class Worker:
             try:
                 self._put()
             except Exception as error:
-                kind, text = _describe(error)
+                kind, text = describe(error)
                 self._drop()
                 return Failed(run.ticket, kind, text.en, text.ja)
 
@@ -225,7 +225,7 @@ def _out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _describe(error: Exception) -> tuple[FailureKind, Words]:
+def describe(error: Exception) -> tuple[FailureKind, Words]:
     """What kind of failure, and a message without machine paths."""
     traceback.print_exception(error)
     if _out_of_memory(error):

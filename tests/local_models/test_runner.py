@@ -140,12 +140,18 @@ async def test_a_killed_process_fails_its_job_and_the_waiting_one_gets_a_fresh_p
     await follow(local, waiting)
 
 
-async def test_closing_ends_the_process_inside_a_step(make_local: Make, weights: "Folders") -> None:
+async def test_closing_ends_the_process_inside_a_step_and_it_held_no_file_of_ours(
+    make_local: Make, weights: "Folders", tmp_path: Path
+) -> None:
+    lock = (tmp_path / "engine.lock").open("w", encoding="utf-8")
+    os.set_inheritable(lock.fileno(), True)
     backend = make_local(card("scripted", weights.ti2v, SCRIPTED))
     operation = await backend.submit(request("local/scripted", "spin"), key="j:a1")
     await halfway(backend, operation)
     assert backend.child_pid is not None
     process = psutil.Process(backend.child_pid)
+    assert lock.name not in [file.path for file in process.open_files()]
+    lock.close()
     await backend.aclose()
     assert not process.is_running()
     with pytest.raises(errors.Unavailable):

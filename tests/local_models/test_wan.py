@@ -143,6 +143,18 @@ def test_every_plan_makes_the_same_clip_within_its_precision(
     assert np.abs(found - expected).mean() <= most
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.parametrize("offload", ["none", "model", "group"])
+def test_every_plan_runs_on_a_card_for_text_and_image(
+    wan: Any, weights: "Folders", picture: Path, fp8: bool, offload: Any
+) -> None:
+    plan = LoadPlan("bfloat16", fp8, offload, vae_tiling=True, text_on_cpu=offload == "group")
+    pipe = wan.load(weights.ti2v, plan, "cuda")
+    for clip in (CLIP, replace(CLIP, first_frame=str(picture)), CLIP):
+        assert wan.generate(pipe, clip).frames.shape == (9, 32, 32, 3)
+
+
 def test_progress_names_every_phase_and_never_falls(wan: Any, ti2v: "WanPipe") -> None:
     seen: list[tuple[str, int, int]] = []
     wan.generate(ti2v, CLIP, lambda *step: seen.append(step))
