@@ -6,6 +6,6 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-import gradio as gr  # noqa: E402  (the settings above are read at import)
+import gradio as gr
 
 __all__ = ["gr"]

@@ -60,16 +60,19 @@ class Create:
                     with gr.Row(elem_id="vg-action", equal_height=True):
                         self.quote = gr.HTML(elem_id="quote", min_width=140, js_on_load=None)
                         self.generate = gr.Button(
-                            self._say("generate"), variant="primary", size="lg", elem_id="generate", min_width=120
+                            self._say("generate"),
+                            variant="primary",
+                            size="lg",
+                            elem_id="generate",
+                            min_width=120,
                         )
                     self.notice = gr.HTML(elem_id="notice", js_on_load=None)
                     self.plan = gr.HTML(elem_id="plan", js_on_load=script("plan.js"))
                 self.jobs = gr.HTML(elem_id="jobs", js_on_load=panels)
         with gr.Row(elem_id="vg-result", elem_classes="vg-card", equal_height=False):
-            with gr.Column(scale=3, min_width=300):
-                self.player = gr.HTML(elem_id="player", js_on_load=None)
-            with gr.Column(scale=2, min_width=300):
-                self.details = gr.HTML(elem_id="details", js_on_load=panels)
+            self.player = gr.HTML(elem_id="player", js_on_load=None)
+            self.details = gr.HTML(elem_id="details", js_on_load=panels)
+            self.record = gr.HTML(elem_id="record", js_on_load=None)
         self.history = gr.HTML(elem_id="history", js_on_load=panels)
         self.timer = gr.Timer(IDLE_S)
         self.plan_timer = gr.Timer(PLAN_EVERY_S)
@@ -80,7 +83,7 @@ class Create:
         """Connect every control; no event waits for a generation, all of them only read and write the job table."""
         form = self.fields
         wanted, planned = form.wanted, [self.quote, self.plan]
-        looks = [self.jobs, self.player, self.details, self.history, self.timer]
+        looks = [self.jobs, self.player, self.details, self.record, self.history, self.timer]
         sized = [form.duration, form.resolution, form.aspect]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         latest: dict[str, Any] = {**quiet, "trigger_mode": "always_last"}
@@ -88,7 +91,16 @@ class Create:
         def replan(event: Any) -> None:
             event.then(self._plan, wanted, planned, **quiet)
 
-        opening = [self.head, form.first.panel, form.last.panel, form.model, *sized, form.mode, *planned, *looks]
+        opening = [
+            self.head,
+            form.first.panel,
+            form.last.panel,
+            form.model,
+            *sized,
+            form.mode,
+            *planned,
+            *looks,
+        ]
         replan(demo.load(self._load, None, opening, **quiet))
         demo.unload(self._leave)
         self.timer.tick(self._tick, None, looks, **quiet)
@@ -203,7 +215,9 @@ class Create:
         back = restore(job)
         picture = content_url(job.id, variant="thumbnail") if job.poster else None
         first, last = self.fields.first, self.fields.last
-        said = text("restored_without", fields=", ".join(back.left_out)) if back.left_out else text("restored")
+        said = (
+            text("restored_without", fields=", ".join(back.left_out)) if back.left_out else text("restored")
+        )
         return (
             view.notice(said, kind="done"),
             *fields.refill(text, offered(models), names, back.form),

@@ -34,36 +34,48 @@ class Fields:
         self._say = say
         default = (say("default"), AUTO)
         self.prompt = gr.Textbox(
-            label=say("prompt"), placeholder=say("prompt_hint"), lines=4, max_lines=12, elem_id="prompt", interactive=True
+            label=say("prompt"),
+            placeholder=say("prompt_hint"),
+            lines=4,
+            max_lines=12,
+            elem_id="prompt",
+            interactive=True,
         )
         with gr.Row(elem_classes="vg-row vg-frames"):
             self.first = drop("first_frame", "first-frame")
             self.last = drop("last_frame", "last-frame")
+        self.model = self._choice("model", [(say("model_any"), AUTO)], filterable=True)
         with gr.Row(elem_classes="vg-row"):
-            self.model = self._choice("model", [(say("model_any"), AUTO)], scale=3, filterable=True)
-            tiers = [(say(tier.value), tier.value) for tier in QUALITIES]
-            self.quality = self._choice("quality", [default, *tiers], scale=2)
-        with gr.Row(elem_classes="vg-row"):
+            self.quality = self._choice(
+                "quality", [default, *((say(tier.value), tier.value) for tier in QUALITIES)]
+            )
             self.duration = self._choice("duration", [default])
             self.resolution = self._choice("resolution", [default])
             self.aspect = self._choice("aspect", [default])
         with gr.Accordion(say("more"), open=False, elem_id="more"):
-            with gr.Row(elem_classes="vg-row"):
-                self.mode = self._choice("mode", [default], scale=2)
-                self.max_usd = self._line("max_usd", "max-usd")
-                deadlines = [(say("no_deadline"), AUTO), *((say(f"within_{span}"), span) for span in DEADLINES)]
-                self.deadline = self._choice("deadline", deadlines)
+            self.mode = self._choice("mode", [default])
             with gr.Row(elem_classes="vg-row"):
                 cameras = [(say(f"camera_{name}"), name) for name in CAMERAS]
                 self.camera = self._choice("camera", [default, *cameras])
                 self.audio = self._choice("audio", [default, (say("on"), "on"), (say("off"), "off")])
+                deadlines = [
+                    (say("no_deadline"), AUTO),
+                    *((say(f"within_{span}"), span) for span in DEADLINES),
+                ]
+                self.deadline = self._choice("deadline", deadlines)
+            with gr.Row(elem_classes="vg-row"):
+                self.max_usd = self._line("max_usd", "max-usd")
                 self.seed = self._line("seed", "seed")
             self.negative = gr.Textbox(
-                label=say("negative"), placeholder=say("negative_hint"), lines=2, elem_id="negative", interactive=True
+                label=say("negative"),
+                placeholder=say("negative_hint"),
+                lines=2,
+                elem_id="negative",
+                interactive=True,
             )
             self.allow_drop = gr.Checkbox(label=say("allow_drop"), elem_id="allow-drop", interactive=True)
 
-    def _choice(self, name: str, choices: list[Any], *, scale: int = 1, filterable: bool = False) -> gr.Dropdown:
+    def _choice(self, name: str, choices: list[Any], *, filterable: bool = False) -> gr.Dropdown:
         return gr.Dropdown(
             choices=choices,
             value=AUTO,
@@ -71,7 +83,6 @@ class Fields:
             elem_id=name,
             interactive=True,
             filterable=filterable,
-            scale=scale,
             min_width=110,
         )
 

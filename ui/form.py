@@ -187,7 +187,10 @@ def model_choices(cards: Sequence[ModelCard], backends: Mapping[str, str], text:
     return [
         (text("model_any"), AUTO),
         *((text("model_family", family=family), family) for family in shared),
-        *((f"{card.title or card.id} · {backends.get(card.backend, card.backend)}", card.id) for card in cards),
+        *(
+            (f"{card.title or card.id} · {backends.get(card.backend, card.backend)}", card.id)
+            for card in cards
+        ),
     ]
 
 
@@ -201,7 +204,9 @@ def field_choices(cards: Sequence[ModelCard], model: str, text: Text) -> dict[st
     default = [(text("default"), AUTO)]
     durations = sorted({length for card in meant for length in _durations(card)})
     resolutions = sorted({name for card in meant for name in card.resolutions}, key=_lines)
-    aspects = sorted({name for card in meant for name in card.aspect_ratios if ":" in name}, key=_width, reverse=True)
+    aspects = sorted(
+        {name for card in meant for name in card.aspect_ratios if ":" in name}, key=_width, reverse=True
+    )
     return {
         "duration": default + [(text("s_seconds", s=f"{length:g}"), f"{length:g}") for length in durations],
         "resolution": default + [(name, name) for name in resolutions],

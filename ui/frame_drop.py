@@ -23,7 +23,9 @@ class FrameDrop:
     The browser carries the reference, so that a restart of the server cannot turn image-to-video into text-to-video.
     """
 
-    def __init__(self, gateway: Gateway, key: str, elem_id: str, reader: Callable[[gr.Request], Reader]) -> None:
+    def __init__(
+        self, gateway: Gateway, key: str, elem_id: str, reader: Callable[[gr.Request], Reader]
+    ) -> None:
         """`key` names the text of the heading."""
         self.gateway = gateway
         self.key = key
@@ -60,7 +62,9 @@ class FrameDrop:
 
     async def _refused(self, request: gr.Request) -> tuple[str, str]:
         text = self._reader(request).text
-        return "", self.empty(text, text("image_refused", megabytes=self.gateway.settings.server.max_upload_mb))
+        return "", self.empty(
+            text, text("image_refused", megabytes=self.gateway.settings.server.max_upload_mb)
+        )
 
     async def _cleared(self, request: gr.Request) -> tuple[str, str]:
         return "", self.empty(self._reader(request).text)

@@ -83,7 +83,7 @@ class Screen:
         return self._names
 
     async def look(self, reader: Reader, key: str | None) -> tuple[Any, ...]:
-        """Jobs, player, details, history and the timer of one page, each only if it changed."""
+        """Jobs, player, details, record, history and the timer of one page, each only if it changed."""
         session = self._session(key)
         while True:
             opened, cursor = session.job, session.cursors[-1] if session.cursors else None
@@ -98,7 +98,8 @@ class Screen:
             key,
             jobs=view_jobs.jobs(text, live, names, now),
             player=view_jobs.player(text, shown, missing=missing),
-            details=view_jobs.details(text, shown, names, reader.zone, pinned=opened is not None),
+            details=view_jobs.details(text, shown, names, pinned=opened is not None),
+            record=view_jobs.record(text, shown, names, reader.zone),
             history=view_jobs.history(
                 text,
                 ended,

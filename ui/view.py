@@ -33,7 +33,7 @@ def head(text: Text, *, sandbox: bool) -> str:
     rehearsal = f'<p class="vg-rehearsal">{esc(text("sandbox"))}</p>' if sandbox else ""
     return (
         '<header class="vg-head"><div class="vg-brand"><span class="vg-mark" aria-hidden="true"></span>'
-        f'<h1>{esc(text("title"))}</h1><p>{esc(text("tagline"))}</p></div>'
+        f"<h1>{esc(text('title'))}</h1><p>{esc(text('tagline'))}</p></div>"
         f'<nav class="vg-lang" aria-label="{esc(text("language"))}">{links}</nav></header>{rehearsal}'
     )
 
@@ -54,8 +54,9 @@ def drop(text: Text, title: str, *, picture: str | None = None, note: str = "", 
         body = (
             '<label class="vg-drop"><input type="file" accept="image/png,image/jpeg,image/webp" '
             f'aria-label="{esc(title)}"><span class="vg-drop-icon" aria-hidden="true"></span>'
-            f'<span class="vg-drop-text">{esc(text("drop"))}</span>'
-            f'<small>{esc(text("drop_formats"))}</small>'
+            f'<span class="vg-drop-long">{esc(text("drop"))}</span>'
+            f'<span class="vg-drop-short">{esc(text("drop_short"))}</span>'
+            f'<small class="vg-drop-formats">{esc(text("drop_formats"))}</small>'
             f'<span class="vg-drop-busy">{esc(text("drop_busy"))}</span></label>'
         )
     else:
@@ -79,8 +80,8 @@ def quote(text: Text, decision: Decision | None) -> str:
     time = text("about", time=text.seconds(chosen.seconds)) if chosen else "–"
     return (
         '<div class="vg-quote" role="status" aria-live="polite">'
-        f'<div><small>{esc(text("price"))}</small><strong data-price>{esc(price)}</strong></div>'
-        f'<div><small>{esc(text("time"))}</small><strong data-time>{esc(time)}</strong></div></div>'
+        f"<div><small>{esc(text('price'))}</small><strong data-price>{esc(price)}</strong></div>"
+        f"<div><small>{esc(text('time'))}</small><strong data-time>{esc(time)}</strong></div></div>"
     )
 
 

@@ -68,7 +68,7 @@ def jobs(text: Text, running: Sequence[Job], names: Names, now: datetime) -> str
         badge = f'<span class="vg-badge">{esc(text("jobs_running", count=count))}</span>' if count else ""
     return (
         f'<section class="vg-card" data-running="{count}" data-title="{esc(title)}">'
-        f'<h2>{esc(text("jobs"))}{badge}</h2>{body}</section>'
+        f"<h2>{esc(text('jobs'))}{badge}</h2>{body}</section>"
     )
 
 
@@ -76,7 +76,9 @@ def _job(text: Text, job: Job, names: Names, now: datetime) -> str:
     where = f"{names.model(job.model)} · {names.backend(job.backend)}" if job.model and job.backend else ""
     facts = [
         money(text, job.estimate_usd) if job.estimate_usd is not None else "",
-        text("elapsed", time=text.seconds((now - job.created_at).total_seconds())) if not job.status.ended else "",
+        text("elapsed", time=text.seconds((now - job.created_at).total_seconds()))
+        if not job.status.ended
+        else "",
     ]
     note = text.of(job.reason) if job.reason else ""
     if job.status is Status.UNRESOLVED:
@@ -109,7 +111,7 @@ def player(text: Text, job: Job | None, *, missing: bool = False) -> str:
     if job is None:
         if missing:
             return _frame(f'<div class="vg-empty"><p>{esc(text("result_missing"))}</p></div>')
-        lines = f'<p>{esc(text("result_empty"))}</p><p>{esc(text("result_empty_hint"))}</p>'
+        lines = f"<p>{esc(text('result_empty'))}</p><p>{esc(text('result_empty_hint'))}</p>"
         return _frame(f'<div class="vg-empty">{lines}</div>')
     if job.status is Status.COMPLETED and job.output and not job.deleted:
         small = " vg-video-small" if (job.output.width or 999) <= 320 else ""
@@ -129,18 +131,35 @@ def player(text: Text, job: Job | None, *, missing: bool = False) -> str:
     )
 
 
-def details(text: Text, job: Job | None, names: Names, zone: ZoneInfo, *, pinned: bool = False) -> str:
-    """Where, what it cost, why, with which settings, and every attempt."""
+def details(text: Text, job: Job | None, names: Names, *, pinned: bool = False) -> str:
+    """Beside the player: the prompt, what can be done with it, where it ran, why and what it cost."""
     if job is None:
         return ""
-    rows = "".join(f"<div><dt>{esc(label)}</dt><dd>{value}</dd></div>" for label, value in _facts(text, job, names, zone))
     prompt = f'<p class="vg-prompt">{esc(job.request.prompt or text("no_prompt"))}</p>'
-    back = f'<button type="button" class="vg-link" data-open="">{esc(text("back_to_newest"))}</button>' if pinned else ""
+    back = (
+        f'<button type="button" class="vg-link" data-open="">{esc(text("back_to_newest"))}</button>'
+        if pinned
+        else ""
+    )
     return (
         f'<section class="vg-details" data-details="{esc(job.id)}"><div class="vg-details-top">'
         f"{status_mark(text, job.status.value)}{back}</div>{prompt}{_actions(text, job)}"
-        f"{_problem(text, job)}{_warnings(text, job)}<dl>{rows}</dl>{_attempts(text, job, names)}</section>"
+        f"{_problem(text, job)}{_warnings(text, job)}{_list(_decided(text, job, names))}</section>"
     )
+
+
+def record(text: Text, job: Job | None, names: Names, zone: ZoneInfo) -> str:
+    """Below the player: with which settings it was made, and every attempt."""
+    if job is None:
+        return ""
+    return (
+        f'<section class="vg-record">{_list(_made(text, job, zone))}{_attempts(text, job, names)}</section>'
+    )
+
+
+def _list(facts: list[tuple[str, str]]) -> str:
+    rows = "".join(f"<div><dt>{esc(label)}</dt><dd>{value}</dd></div>" for label, value in facts)
+    return f"<dl>{rows}</dl>"
 
 
 def _actions(text: Text, job: Job) -> str:
@@ -182,19 +201,27 @@ def _warnings(text: Text, job: Job) -> str:
     return f'<div class="vg-notice vg-notice-warn"><b>{esc(text("d_warnings"))}</b><ul>{rows}</ul></div>'
 
 
-def _facts(text: Text, job: Job, names: Names, zone: ZoneInfo) -> list[tuple[str, str]]:
+def _decided(text: Text, job: Job, names: Names) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     if job.backend and job.model:
-        facts.append((text("d_where" if job.status.ended else "d_where_now"), esc(names.backend(job.backend))))
+        place = names.place(job.model, text)
+        badge = f' <span class="vg-badge">{esc(place)}</span>' if place else ""
+        facts.append((text("d_where"), f"{esc(names.backend(job.backend))}{badge}"))
         facts.append((text("d_model"), f"{esc(names.model(job.model))} <code>{esc(job.model)}</code>"))
     if job.reason:
         label = "d_waits" if job.status is Status.QUEUED else "d_why"
         facts.append((text(label), esc(text.of(job.reason))))
     facts.append((text("d_cost"), _cost(text, job)))
-    facts.append((text("d_settings"), esc(settings_line(text, job))))
+    return facts
+
+
+def _made(text: Text, job: Job, zone: ZoneInfo) -> list[tuple[str, str]]:
+    facts = [
+        (text("d_settings"), esc(settings_line(text, job))),
+        (text("d_seed"), f"<code>{esc(job.seed)}</code>"),
+    ]
     if job.request.negative_prompt:
         facts.append((text("d_negative"), esc(job.request.negative_prompt)))
-    facts.append((text("d_seed"), f"<code>{esc(job.seed)}</code>"))
     if job.output and not job.deleted:
         facts.append((text("d_size"), esc(clip_size(job.output, text))))
     if (took := seconds_between(job.created_at, job.ended_at)) is not None:
@@ -205,7 +232,11 @@ def _facts(text: Text, job: Job, names: Names, zone: ZoneInfo) -> list[tuple[str
 
 
 def _cost(text: Text, job: Job) -> str:
-    parts = [f'<strong class="vg-num">{esc(usd(job.billed_usd))}</strong>'] if job.status.ended or job.billed_usd else []
+    parts = (
+        [f'<strong class="vg-num">{esc(usd(job.billed_usd))}</strong>']
+        if job.status.ended or job.billed_usd
+        else []
+    )
     if job.estimate_usd is not None:
         parts.append(f'<span class="vg-num">{esc(text("d_estimate"))} {esc(usd(job.estimate_usd))}</span>')
     if job.reserved_usd:
@@ -228,7 +259,9 @@ def settings_line(text: Text, job: Job) -> str:
         made.aspect_ratio or "",
         text(quality.value) if quality else "",
         camera_words(text, made.camera) if made.camera else "",
-        f"{text('audio')}: {text('on' if made.generate_audio else 'off')}" if made.generate_audio is not None else "",
+        f"{text('audio')}: {text('on' if made.generate_audio else 'off')}"
+        if made.generate_audio is not None
+        else "",
     ]
     return " · ".join(filter(None, parts)) or text("default")
 
@@ -240,8 +273,8 @@ def _attempts(text: Text, job: Job, names: Names) -> str:
     header = "".join(f"<th>{esc(text(key))}</th>" for key in columns)
     rows = "".join(_attempt(text, attempt, names) for attempt in job.attempts)
     return (
-        f'<details class="vg-attempts"{" open" if len(job.attempts) > 1 else ""}><summary>{esc(text("d_attempts"))} '
-        f"({len(job.attempts)})</summary><div class=\"vg-scroll\"><table><thead><tr>{header}</tr></thead>{rows}"
+        f'<details class="vg-attempts" open><summary>{esc(text("d_attempts"))} '
+        f'({len(job.attempts)})</summary><div class="vg-scroll"><table><thead><tr>{header}</tr></thead>{rows}'
         "</table></div></details>"
     )
 
@@ -257,11 +290,22 @@ def _attempt(text: Text, attempt: Attempt, names: Names) -> str:
 
 
 def history(
-    text: Text, ended: Sequence[Job], names: Names, zone: ZoneInfo, *, shown: str | None, first: bool, more: bool
+    text: Text,
+    ended: Sequence[Job],
+    names: Names,
+    zone: ZoneInfo,
+    *,
+    shown: str | None,
+    first: bool,
+    more: bool,
 ) -> str:
     """The grid of posters, newest first; a clip that failed is a card with words."""
     cards = "".join(_card(text, job, names, zone, shown=job.id == shown) for job in ended)
-    body = f'<ul class="vg-grid">{cards}</ul>' if cards else f'<p class="vg-empty">{esc(text("history_empty"))}</p>'
+    body = (
+        f'<ul class="vg-grid">{cards}</ul>'
+        if cards
+        else f'<p class="vg-empty">{esc(text("history_empty"))}</p>'
+    )
     buttons = (
         f'<button type="button" class="vg-button vg-quiet" data-page="newer"{" disabled" if first else ""}>'
         f"{esc(text('newer'))}</button>"
@@ -276,7 +320,9 @@ def _card(text: Text, job: Job, names: Names, zone: ZoneInfo, *, shown: bool) ->
     prompt = _short(text, job.request, 90)
     if job.poster and not job.deleted:
         url = esc(content_url(job.id, variant="thumbnail"))
-        face = f'<img loading="lazy" decoding="async" src="{url}" alt="{esc(text("poster_of", prompt=prompt))}">'
+        face = (
+            f'<img loading="lazy" decoding="async" src="{url}" alt="{esc(text("poster_of", prompt=prompt))}">'
+        )
     else:
         face = f'<span class="vg-face">{status_mark(text, job.status.value)}</span>'
     where = names.model(job.model) if job.model else text(f"status_{job.status.value}")

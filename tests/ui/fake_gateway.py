@@ -1,5 +1,6 @@
 """A Gateway in memory for the page's tests: jobs stand still unless the test moves them."""
 
+import asyncio
 import hashlib
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -25,7 +26,9 @@ def card(id_: str, title: str, family: str, **more: Any) -> ModelCard:
         "durations": (5, 10),
         "resolutions": ("720p", "1080p"),
         "aspect_ratios": ("16:9", "9:16", "1:1"),
-        "prices": (Price(usd=Decimal("0.05"), per="second", as_of=DAY, source="https://runway.example/pricing"),),
+        "prices": (
+            Price(usd=Decimal("0.05"), per="second", as_of=DAY, source="https://runway.example/pricing"),
+        ),
         "as_of": DAY,
         "source": "tests",
         **more,
@@ -91,9 +94,14 @@ def plan(*, at: datetime = T0, nowhere: bool = False) -> Decision:
         chosen=None if nowhere else first,
         candidates=() if nowhere else (first, second),
         rejected=(limited, costly),
-        reason=words("Every offer is over the limit of this job.", "どの候補もこのジョブの上限を超えています。")
+        reason=words(
+            "Every offer is over the limit of this job.", "どの候補もこのジョブの上限を超えています。"
+        )
         if nowhere
-        else words("Cloud first, and this is the cheapest that can start now.", "クラウド優先の設定で、すぐに開始できる最安の候補です。"),
+        else words(
+            "Cloud first, and this is the cheapest that can start now.",
+            "クラウド優先の設定で、すぐに開始できる最安の候補です。",
+        ),
     )
 
 
@@ -140,7 +148,9 @@ class FakeGateway(Gateway):
 
     async def plan(self, request: VideoRequest) -> Decision:
         if request.preferences.max_usd == 0 and request.model:
-            raise InvalidRequest(words("No model of that name.", "その名前のモデルはありません。"), param="model")
+            raise InvalidRequest(
+                words("No model of that name.", "その名前のモデルはありません。"), param="model"
+            )
         return plan(at=datetime.now(UTC), nowhere=self.nowhere or request.preferences.max_usd == 0)
 
     async def take_upload(
@@ -148,7 +158,9 @@ class FakeGateway(Gateway):
     ) -> Asset:
         content = data if isinstance(data, bytes) else data.read_bytes()  # noqa: ASYNC240
         if not content.startswith(b"\x89PNG"):
-            raise InvalidRequest(words("That is no image.", "画像ファイルではありません。"), param="frame_images")
+            raise InvalidRequest(
+                words("That is no image.", "画像ファイルではありません。"), param="frame_images"
+            )
         return Asset(id=hashlib.sha256(content).hexdigest(), mime="image/png", size_bytes=len(content))
 
     async def get(self, job_id: str) -> Job:
@@ -186,7 +198,8 @@ class FakeGateway(Gateway):
 
     async def providers(self) -> tuple[ProviderRow, ...]:
         return tuple(
-            ProviderRow(name, title, "cloud", (), True, 2, None, None, None, 0, None, False) for name, title in BACKENDS
+            ProviderRow(name, title, "cloud", (), True, 2, None, None, None, 0, None, False)
+            for name, title in BACKENDS
         )
 
     async def cancel(self, job_id: str) -> Job:
@@ -194,6 +207,13 @@ class FakeGateway(Gateway):
 
     async def delete(self, job_id: str) -> None:
         self.change(job_id, deleted=True, output=None, poster=None)
+
+    @property
+    def engine_here(self) -> bool:
+        return True
+
+    async def engine_failure(self) -> None:
+        await asyncio.Event().wait()
 
     def change(self, job_id: str, **values: Any) -> Job:
         self.jobs[job_id] = self.jobs[job_id].model_copy(update=values)
@@ -243,7 +263,9 @@ class FakeGateway(Gateway):
 
     def finish(self, job_id: str) -> Job:
         job = self.run(job_id)
-        done = job.attempts[0].model_copy(update={"status": AttemptStatus.COMPLETED, "billed_usd": Decimal("0.25")})
+        done = job.attempts[0].model_copy(
+            update={"status": AttemptStatus.COMPLETED, "billed_usd": Decimal("0.25")}
+        )
         size = self.clip.stat().st_size if self.clip else 1000
         output = Asset(id="a" * 64, mime="video/mp4", size_bytes=size, width=1280, height=720, duration_s=5.0)
         return self.change(
@@ -262,7 +284,10 @@ class FakeGateway(Gateway):
         job = self.run(job_id)
         error = JobError(
             code="content_rejected",
-            message=words("The provider's safety filter refused the prompt.", "プロバイダーの安全フィルターがプロンプトを拒否しました。"),
+            message=words(
+                "The provider's safety filter refused the prompt.",
+                "プロバイダーの安全フィルターがプロンプトを拒否しました。",
+            ),
         )
         bad = job.attempts[0].model_copy(
             update={"status": AttemptStatus.FAILED, "billed_usd": Decimal(0), "error": error}
