@@ -501,7 +501,8 @@ class _Carried:
         """Where the job goes when this attempt failed."""
         if job.cancel_requested:
             return Status.CANCELLED
-        stops = error.next_step is errors.NextStep.STOP
+        # A backend that this installation cannot load is no fault of the request: another may do it.
+        stops = error.next_step is errors.NextStep.STOP and not isinstance(error, errors.ServerTrouble)
         if isinstance(error, errors.ContentRejected):
             stops = not job.request.preferences.retry_refused
         tries = len(job.attempts) - _free_retries(job.attempts, self.c.catalog)
@@ -554,8 +555,7 @@ class _Carried:
             if not store.move_attempt(tx, self.id, self.n, AttemptStatus.UNRESOLVED, error=_job_error(text)):
                 raise _Taken
             limits.answered(tx, self.id, self.n)
-            if error is not None:
-                self._learn(tx, error)
+            self._learn(tx, error or text)
             store.event(tx, self.id, self.n, "unresolved", {"reserved_usd": reserved, "detail": text.detail})
             job = store.get(tx, self.id)
             if job is not None and job.request.preferences.allow_duplicate_spend:
@@ -594,7 +594,11 @@ class _Carried:
         request = store.get(tx, self.id)
         project = request.request.project if request else None
         entry = Entry(self.id, self.n, project, self.attempt.backend, self.attempt.model)
-        overrun = ledger.settle(tx, entry, to_micros(bill.usd), bill.basis)
+        zone = self.c.settings.budget.zone
+        overrun = ledger.settle(tx, entry, to_micros(bill.usd), bill.basis, zone)
+        if self.attempt.estimate_usd is None:
+            # Nothing was promised for a price nobody knew: the bill is booked, and is no overrun of a table.
+            return 0
         if overrun and bill.basis == "provider" and self.card is not None:
             limits.stop(tx, self.card.id, facts.price_mark(self.card))
             store.event(tx, self.id, self.n, "overrun", {"above_table_usd": money(from_micros(overrun))})
@@ -603,6 +607,7 @@ class _Carried:
     def _learn(self, tx: Tx, error: errors.GatewayError) -> None:
         """What this error says about the offer or its whole backend."""
         model, backend = self.attempt.model, self.attempt.backend
+        limits.probe_over(tx, model, self.id)
         match error:
             case errors.RateLimited():
                 limits.rest(tx, model, error.retry_after or limits.REST_DEFAULT_S, error.code, error.message)

@@ -8,8 +8,9 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,17 @@ async def attempt(job_id: str, n: int) -> None:
     await carry(job_id, n)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What one look at the database found; `facts` only when there is something to plan."""
+
+    cancels: set[str]
+    newest: int
+    wait_s: float
+    waiting: Sequence[Waiting] = ()
+    facts: policy.Facts | None = None
+
+
 class Engine:
     """At most one per process: DBOS is a singleton."""
 
@@ -84,6 +96,8 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._leader = db.sqlite
         self._leader_conn: sa.Connection | None = None
+        self._planned = (-1, datetime.now(UTC))
+        """The newest event of the last plan, and when to plan again without one."""
         self.failed: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
@@ -158,42 +172,67 @@ class Engine:
     # -- planning
 
     async def _plan_loop(self) -> None:
-        seen = -1
         while True:
             seen = self._db.pulse.count
             try:
-                wake = await self._plan_once()
+                wait = await self._plan_once()
             except errors.ServerTrouble as error:
                 # A full disk or a database that went away: nothing is lost, look again.
                 log.error("planning waits: %s", error)
-                wake = 2.0
-            await self._db.pulse.wait(seen, wake)
+                wait = 2.0
+            await self._db.pulse.wait(seen, wait)
 
     async def _plan_once(self) -> float:
-        """Plan all waiting jobs once; seconds until the next look."""
-        cancels, waiting, snapshot = await self._db.read(self._look)
-        self.carrier.set_cancels(cancels)
-        if not self._leader or snapshot is None:
-            return TICK_S
-        for job in [w.job for w in waiting if w.job.id in cancels]:
+        """Plan all waiting jobs if anything happened that could matter; seconds until the next look."""
+        look = await self._db.read(self._look)
+        self.carrier.set_cancels(look.cancels)
+        if look.facts is None:
+            return look.wait_s
+        for job in [w.job for w in look.waiting if w.job.id in look.cancels]:
             await self._db.write(partial(_cancel_waiting, job=job))
-        asks = {w.job.id: w for w in waiting if w.job.id not in cancels}
-        choices = policy.plan(snapshot, [facts.ask(w.job, w.inputs, self._catalog) for w in asks.values()])
-        results = await asyncio.gather(*(self._apply(asks[i].job, choice) for i, choice in choices.items()))
-        started = [s for s in results if s is not None]
-        for job_id, n, where in started:
+        jobs = {w.job.id: w for w in look.waiting if w.job.id not in look.cancels}
+        asks = [facts.ask(w.job, w.inputs, self._catalog) for w in jobs.values()]
+        choices = await self._choices(look.facts, asks)
+        results = await asyncio.gather(*(self._apply(jobs[i].job, choice) for i, choice in choices.items()))
+        for job_id, n, where in (s for s in results if s is not None):
             await self._enqueue(job_id, n, where)
         wakes = [c.wake_at for c in choices.values() if c.wake_at is not None]
-        if not wakes:
-            return TICK_S
-        return min(max((min(wakes) - snapshot.now).total_seconds(), 0.05), TICK_S)
+        wait_s = TICK_S
+        if wakes:
+            wait_s = min(max((min(wakes) - look.facts.now).total_seconds(), 0.05), TICK_S)
+        self._planned = (look.newest, look.facts.now + timedelta(seconds=wait_s))
+        return wait_s
 
-    def _look(self, tx: Tx) -> tuple[set[str], list[Waiting], policy.Facts | None]:
+    def _look(self, tx: Tx) -> "_Look":
+        """Progress is written often and changes no decision: plan only after an event, or when it is time."""
         cancels = store.cancel_wanted(tx)
-        waiting = store.waiting(tx, TOGETHER) if self._leader else []
+        newest = store.newest_event(tx)
+        planned, until = self._planned
+        if not self._leader:
+            return _Look(cancels, newest, TICK_S)
+        if newest == planned and tx.now < until:
+            return _Look(cancels, newest, (until - tx.now).total_seconds())
+        waiting = store.waiting(tx, TOGETHER)
         if not waiting:
-            return cancels, [], None
-        return cancels, waiting, facts.take(tx, self._settings, self._catalog, self._backends)
+            self._planned = (newest, tx.now + timedelta(seconds=TICK_S))
+            return _Look(cancels, newest, TICK_S)
+        snapshot = facts.take(tx, self._settings, self._catalog, self._backends)
+        return _Look(cancels, newest, TICK_S, waiting, snapshot)
+
+    async def _choices(self, snapshot: policy.Facts, asks: list[policy.Ask]) -> dict[str, Choice]:
+        """One pass in a thread; a job that breaks the pass ends alone, and is not tried for ever."""
+        try:
+            return await asyncio.to_thread(policy.plan, snapshot, asks)
+        except Exception:
+            log.exception("a plan of %d jobs failed; planning them one by one", len(asks))
+        choices: dict[str, Choice] = {}
+        for ask in asks:
+            try:
+                choices |= policy.plan(snapshot, [ask])
+            except Exception as error:
+                log.exception("job %s cannot be planned", ask.id)
+                await self._db.write(partial(_broken, job_id=ask.id, kind=type(error).__name__))
+        return choices
 
     async def _apply(self, job: Job, choice: Choice) -> tuple[str, int, Where] | None:
         if choice.resolved is not None:
@@ -406,6 +445,18 @@ def _give_up(tx: Tx, job: Job, choice: Choice) -> None:
 
 def _money_only(choice: Choice) -> bool:
     return any(r.code in policy.MONEY_CODES for r in choice.decision.rejected)
+
+
+def _broken(tx: Tx, *, job_id: str, kind: str) -> None:
+    error = JobError(
+        code="internal_error",
+        message=words(
+            f"This job could not be planned ({kind}); the server's log has the details.",
+            f"このジョブの計画中にエラーが発生しました({kind})。詳細はサーバーのログにあります。",
+        ),
+    )
+    if store.move_job(tx, job_id, Status.FAILED, error=error.model_dump_json()):
+        store.event(tx, job_id, None, "failed", {"code": error.code, "message": error.message.en})
 
 
 def _out_of_money(job: Job, choice: Choice) -> bool:

@@ -294,7 +294,14 @@ class Gateway:
                 )
             attempt = open_[0]
             entry = ledger.Entry(job_id, attempt.n, job.request.project, attempt.backend, attempt.model)
-            ledger.settle(tx, entry, to_micros(billed_usd), "person", note="understudy settle")
+            ledger.settle(
+                tx,
+                entry,
+                to_micros(billed_usd),
+                "person",
+                self.settings.budget.zone,
+                note="understudy settle",
+            )
             store.move_attempt(
                 tx, job_id, attempt.n, AttemptStatus.FAILED, billed=to_micros(billed_usd), bill_basis="person"
             )

@@ -111,15 +111,18 @@ def reserve(tx: Tx, entry: Entry, micros: int, caps: Caps, zone: ZoneInfo) -> No
     _append(tx, entry, day=day, kind="reserve", reserved=micros, settled=0, basis="table", note="")
 
 
-def settle(tx: Tx, entry: Entry, billed: int, basis: str, note: str = "") -> int:
-    """Turn the open reservation into a bill; 0 releases it. Returns the overrun above the reservation."""
+def settle(tx: Tx, entry: Entry, billed: int, basis: str, zone: ZoneInfo, note: str = "") -> int:
+    """Turn the open reservation into a bill; 0 releases it. Returns the overrun above the reservation.
+
+    `zone` gives the day of a bill that nothing was reserved for.
+    """
     if billed < 0:
         raise ValueError("a bill is not negative")
     open_, day = _open(tx, entry)
     if open_ == 0 and billed == 0:
         return 0
     kind = "settle" if billed else "release"
-    day = day or day_of(tx.now, ZoneInfo("UTC"))
+    day = day or day_of(tx.now, zone)
     _append(tx, entry, day=day, kind=kind, reserved=-open_, settled=billed, basis=basis, note=note)
     return max(billed - open_, 0)
 

@@ -163,6 +163,13 @@ def probe(tx: Tx, scope: str, job_id: str) -> None:
     _update(tx, scope, probe_job=job_id)
 
 
+def probe_over(tx: Tx, scope: str, job_id: str) -> None:
+    """The probe came to an end that says nothing about the outage: the next job may be the probe."""
+    tx.conn.execute(
+        sa.update(offers).where(offers.c.scope == scope, offers.c.probe_job == job_id).values(probe_job=None)
+    )
+
+
 def stop(tx: Tx, scope: str, mark: str) -> None:
     """A bill above the price table: no further job until the table's row changes (`mark` names the row as it is)."""
     _row(tx, scope)

@@ -186,6 +186,11 @@ def cancel_wanted(tx: Tx) -> set[str]:
     return set(tx.conn.execute(query).scalars())
 
 
+def newest_event(tx: Tx) -> int:
+    """Number of the newest event: nothing that a decision depends on changes without one."""
+    return int(tx.conn.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))).scalar_one())
+
+
 def in_flight(tx: Tx) -> list[tuple[str, str, str, int]]:
     """(model, backend, status, created_at) of attempts that may occupy a place at their backend."""
     query = sa.select(attempts.c.model, attempts.c.backend, attempts.c.status, attempts.c.created_at).where(

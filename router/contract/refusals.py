@@ -87,6 +87,7 @@ _SHAPES = {
     ),
 }
 _OURS: tuple[tuple[str, str], ...] = (
+    (r"NUL characters and lone surrogates .*", "NUL 文字や不正なサロゲートは使用できません"),
     (r"describe the clip in words; .*", "どんな動画にするかを文章で指定してください(プロンプトが空です)"),
     (r"at most one first_frame and one last_frame", "first_frame と last_frame はそれぞれ 1 つまでです"),
     (r"image-to-video needs a first frame", "image-to-video には最初のフレームの画像が必要です"),

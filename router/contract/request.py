@@ -206,6 +206,19 @@ def _resolution(value: Any) -> Any:
     return value.strip().lower().replace("×", "x") if isinstance(value, str) else value
 
 
+def _unstorable(value: Any, path: str = "") -> str | None:
+    """Path of the first string that no database or file name could hold, None when all can be held."""
+    if isinstance(value, str):
+        return (path or "text") if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value) else None
+    if isinstance(value, Mapping):
+        rows = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        rows = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    else:
+        return None
+    return next((found for name, item in rows if (found := _unstorable(item, name)) is not None), None)
+
+
 _NAME = r"^[\w][\w .:/@+-]{0,127}$"
 
 
@@ -245,6 +258,14 @@ class VideoRequest(_Value):
     prompt_language: str | None = Field(default=None, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")
     project: str | None = Field(default=None, pattern=_NAME)
     tags: tuple[Annotated[str, Field(pattern=_NAME)], ...] = Field(default=(), max_length=20)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_text(cls, data: Any) -> Any:
+        found = _unstorable(data)
+        if found is not None:
+            raise ValueError(f"{found}: NUL characters and lone surrogates are not text")
+        return data
 
     @model_validator(mode="after")
     def _complete(self) -> "VideoRequest":
