@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 
+from local_models.tiny_training import vocabulary
+
 SIZE = 64
 FRAMES = 17
 FPS = 8
@@ -47,343 +49,6 @@ LANGUAGES: tuple[str, ...] = ("en", "ja")
 MIN_CONTRAST = 90.0
 HELD_OUT_SHARE = 0.12
 TRAVEL = 24.0
-
-# Each attribute's wordings. The first English one is the plain name.
-_COLOUR_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "en": {
-        "red": ("red", "red", "scarlet", "bright red"),
-        "orange": ("orange", "orange", "bright orange"),
-        "yellow": ("yellow", "yellow", "bright yellow"),
-        "green": ("green", "green", "bright green"),
-        "cyan": ("cyan", "cyan", "turquoise", "bright cyan"),
-        "blue": ("blue", "blue", "bright blue"),
-        "purple": ("purple", "purple", "violet"),
-        "pink": ("pink", "pink", "bright pink"),
-        "white": ("white", "white", "bright white"),
-        "black": ("black", "black", "jet black"),
-    },
-    "ja": {
-        "red": ("赤い", "赤い", "赤色の", "赤の", "真っ赤な"),
-        "orange": ("オレンジ色の", "オレンジの", "橙色の"),
-        "yellow": ("黄色い", "黄色い", "黄色の", "黄の"),
-        "green": ("緑の", "緑色の", "緑の", "グリーンの"),
-        "cyan": ("シアンの", "シアン色の", "青緑色の", "ターコイズの"),
-        "blue": ("青い", "青い", "青色の", "青の", "ブルーの"),
-        "purple": ("紫の", "紫色の", "紫の", "パープルの"),
-        "pink": ("ピンクの", "ピンク色の", "桃色の"),
-        "white": ("白い", "白い", "白色の", "白の", "真っ白な"),
-        "black": ("黒い", "黒い", "黒色の", "黒の", "真っ黒な"),
-    },
-}
-_BACKGROUND_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "en": {
-        "black": ("black",),
-        "white": ("white",),
-        "grey": ("grey", "gray"),
-        "dark blue": ("dark blue", "dark-blue", "navy", "navy blue", "deep blue"),
-        "light blue": ("light blue", "light-blue", "sky blue", "pale blue"),
-        "dark green": ("dark green", "dark-green", "deep green", "forest green"),
-        "brown": ("brown",),
-        "beige": ("beige", "cream", "sand-coloured", "beige"),
-        "dark red": ("dark red", "dark-red", "maroon", "deep red"),
-        "lavender": ("lavender", "lavender", "pale purple", "light purple"),
-    },
-    "ja": {
-        "black": ("黒い", "黒の", "黒色の"),
-        "white": ("白い", "白の", "白色の"),
-        "grey": ("灰色の", "グレーの"),
-        "dark blue": ("紺色の", "濃い青の", "暗い青の", "紺の"),
-        "light blue": ("水色の", "空色の", "薄い青の"),
-        "dark green": ("深緑の", "濃い緑の", "暗い緑の", "深緑色の"),
-        "brown": ("茶色の", "茶色い", "ブラウンの"),
-        "beige": ("ベージュの", "ベージュ色の", "クリーム色の"),
-        "dark red": ("暗い赤の", "えんじ色の", "濃い赤の"),
-        "lavender": ("ラベンダー色の", "薄紫の", "薄い紫の", "薄紫色の"),
-    },
-}
-_SHAPE_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "en": {
-        "circle": ("circle", "ball", "ball", "disc", "sphere"),
-        "square": ("square", "square", "box", "block", "cube"),
-        "triangle": ("triangle", "triangle", "pyramid"),
-        "star": ("star",),
-        "cross": ("cross", "cross", "plus sign"),
-    },
-    "ja": {
-        "circle": ("丸", "円", "ボール", "ボール", "球"),
-        "square": ("四角", "正方形", "四角形", "箱"),
-        "triangle": ("三角形", "三角"),
-        "star": ("星", "スター", "星形"),
-        "cross": ("十字", "十字形", "十字架"),
-    },
-}
-_MOTION_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "en": {
-        "left": (
-            "moves left",
-            "moving left",
-            "moves to the left",
-            "moving to the left",
-            "slides left",
-            "sliding to the left",
-            "goes left",
-            "drifts to the left",
-            "travels from right to left",
-            "rolls to the left",
-            "rolling left",
-            "flies left",
-            "heads left",
-            "moves toward the left",
-            "moving leftwards",
-        ),
-        "right": (
-            "moves right",
-            "moving right",
-            "moves to the right",
-            "moving to the right",
-            "slides right",
-            "sliding to the right",
-            "goes right",
-            "drifts to the right",
-            "travels from left to right",
-            "rolls to the right",
-            "rolling right",
-            "flies right",
-            "heads right",
-            "moves toward the right",
-            "moving rightwards",
-        ),
-        "up": (
-            "moves up",
-            "moving up",
-            "moves upward",
-            "moving upwards",
-            "rises",
-            "rising",
-            "goes up",
-            "floats up",
-            "drifts upward",
-            "climbs",
-            "flies up",
-            "moves to the top",
-            "slides up",
-            "travels from bottom to top",
-        ),
-        "down": (
-            "moves down",
-            "moving down",
-            "moves downward",
-            "moving downwards",
-            "falls",
-            "falling",
-            "goes down",
-            "drops",
-            "drifts downward",
-            "sinks",
-            "falls down",
-            "moves to the bottom",
-            "slides down",
-            "travels from top to bottom",
-        ),
-        "still": (
-            "stays still",
-            "staying still",
-            "stands still",
-            "does not move",
-            "is not moving",
-            "is motionless",
-            "holds still",
-            "stays in place",
-            "remains still",
-            "resting",
-            "standing still",
-            "with a static camera",
-        ),
-        "zoom in": (
-            "zooms in",
-            "zooming in",
-            "the camera zooms in",
-            "comes closer",
-            "coming closer",
-            "grows",
-            "growing",
-            "gets bigger",
-            "gets larger",
-            "approaches",
-            "slow zoom in",
-            "zoom in",
-            "grows larger",
-        ),
-        "zoom out": (
-            "zooms out",
-            "zooming out",
-            "the camera zooms out",
-            "goes farther away",
-            "moves away",
-            "shrinks",
-            "shrinking",
-            "gets smaller",
-            "recedes",
-            "slow zoom out",
-            "zoom out",
-            "grows smaller",
-        ),
-    },
-    "ja": {
-        "left": (
-            "左に動く",
-            "左へ動く",
-            "左に移動する",
-            "左へ移動する",
-            "左に進む",
-            "右から左へ動く",
-            "左に滑る",
-            "左に転がる",
-            "左方向に動く",
-            "左に動いている",
-            "左へ流れる",
-        ),
-        "right": (
-            "右に動く",
-            "右へ動く",
-            "右に移動する",
-            "右へ移動する",
-            "右に進む",
-            "左から右へ動く",
-            "右に滑る",
-            "右に転がる",
-            "右方向に動く",
-            "右に動いている",
-            "右へ流れる",
-        ),
-        "up": (
-            "上に動く",
-            "上へ動く",
-            "上に移動する",
-            "上へ移動する",
-            "上昇する",
-            "上がる",
-            "下から上へ動く",
-            "上に浮かぶ",
-            "上方向に動く",
-            "上に動いている",
-            "昇る",
-        ),
-        "down": (
-            "下に動く",
-            "下へ動く",
-            "下に移動する",
-            "下へ移動する",
-            "落ちる",
-            "落下する",
-            "下がる",
-            "上から下へ動く",
-            "下方向に動く",
-            "下に動いている",
-            "沈む",
-        ),
-        "still": (
-            "静止している",
-            "動かない",
-            "止まっている",
-            "じっとしている",
-            "静止する",
-            "その場にとどまる",
-            "動いていない",
-        ),
-        "zoom in": (
-            "ズームイン",
-            "ズームインする",
-            "近づいてくる",
-            "大きくなる",
-            "だんだん大きくなる",
-            "拡大する",
-            "迫ってくる",
-            "カメラがズームインする",
-        ),
-        "zoom out": (
-            "ズームアウト",
-            "ズームアウトする",
-            "遠ざかる",
-            "小さくなる",
-            "だんだん小さくなる",
-            "縮小する",
-            "離れていく",
-            "カメラがズームアウトする",
-        ),
-    },
-}
-# A camera pan moves the picture the other way: pan left carries the shape to the right.
-_PAN_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "en": {
-        "left": ("camera pans right", "the camera pans right", "camera pan right"),
-        "right": ("camera pans left", "the camera pans left", "camera pan left"),
-        "up": ("camera tilts down", "the camera tilts down", "camera tilt down"),
-        "down": ("camera tilts up", "the camera tilts up", "camera tilt up"),
-        "still": ("static camera", "fixed camera", "the camera is still", "static shot"),
-        "zoom in": ("camera zooms in", "camera zoom in", "the camera moves in", "dolly in"),
-        "zoom out": ("camera zooms out", "camera zoom out", "the camera moves out", "dolly out"),
-    },
-    "ja": {
-        "left": ("カメラが右にパンする",),
-        "right": ("カメラが左にパンする",),
-        "up": ("カメラが下にティルトする",),
-        "down": ("カメラが上にティルトする",),
-        "still": ("カメラは固定", "固定カメラ"),
-        "zoom in": ("カメラが寄る", "カメラズームイン"),
-        "zoom out": ("カメラが引く", "カメラズームアウト"),
-    },
-}
-
-_EN_TEMPLATES: tuple[str, ...] = (
-    "a {c} {s} {m} on a {b} background",
-    "a {c} {s} {m} on a {b} background",
-    "A {c} {s} on a {b} background, {m}",
-    "a {c} {s} {m}, {b} background",
-    "{c} {s} {m}, {b} background",
-    "{c} {s}, {b} background, {m}",
-    "on a {b} background, a {c} {s} {m}",
-    "{b} background, a {c} {s} {m}",
-    "{b} background with a {c} {s}, {m}",
-    "the {c} {s} {m} in front of a {b} background",
-    "a {s} that is {c} {m} against a {b} background",
-    "a video of a {c} {s} {m} over a {b} background",
-    "a {c} {s} on {b}, {m}",
-    "{m}: a {c} {s} on a {b} background",
-    "{m}, a {c} {s}, {b} background",
-    "the background is {b} and a {c} {s} {m}",
-    "a {c} {s} {m} across a {b} background",
-    "against {b}, the {c} {s} {m}",
-    "a small {c} {s} {m} on a plain {b} background",
-    "a single {c} {s} {m}, the background is {b}",
-)
-_JA_TEMPLATES: tuple[str, ...] = (
-    "{b}背景で{c}{s}が{m}",
-    "{b}背景で{c}{s}が{m}",
-    "{b}背景に{c}{s}、{m}",
-    "{c}{s}が{b}背景で{m}",
-    "{c}{s}が{m}、{b}背景",
-    "{b}背景の前で{c}{s}が{m}",
-    "{c}{s}、{b}背景、{m}",
-    "{m}、{b}背景の{c}{s}",
-    "{b}背景。{c}{s}が{m}。",
-    "背景は{b}色、{c}{s}が{m}",
-    "{b}背景の上を{c}{s}が{m}動画",
-)
-_EN_PARTIAL: dict[str, tuple[str, ...]] = {
-    "cs": ("a {c} {s}", "{c} {s}"),
-    "csm": ("a {c} {s} {m}", "the {c} {s} {m}", "{c} {s} {m}", "{c} {s}, {m}"),
-    "csb": ("a {c} {s} on a {b} background", "{c} {s}, {b} background"),
-    "sm": ("a {s} {m}", "the {s} {m}"),
-    "m": ("{m}", "it {m}", "the shape {m}", "the object {m}"),
-}
-_JA_PARTIAL: dict[str, tuple[str, ...]] = {
-    "cs": ("{c}{s}",),
-    "csm": ("{c}{s}が{m}", "{c}{s}、{m}"),
-    "csb": ("{b}背景に{c}{s}", "{b}背景の{c}{s}"),
-    "sm": ("{s}が{m}",),
-    "m": ("{m}", "物体が{m}"),
-}
 
 
 class Combo(NamedTuple):
@@ -542,14 +207,14 @@ def caption(combo: Combo, rng: random.Random, language: str, *, partial: float =
     """Write one of many captions of a combination; with chance `partial` it leaves some attributes out."""
     kind = rng.choice(("cs", "csm", "csm", "csb", "sm", "m")) if rng.random() < partial else "csbm"
     if language == "en":
-        template = rng.choice(_EN_TEMPLATES if kind == "csbm" else _EN_PARTIAL[kind])
+        template = rng.choice(vocabulary.EN_TEMPLATES if kind == "csbm" else vocabulary.EN_PARTIAL[kind])
     else:
-        template = rng.choice(_JA_TEMPLATES if kind == "csbm" else _JA_PARTIAL[kind])
-    pool = _PAN_WORDS if rng.random() < 0.08 else _MOTION_WORDS
+        template = rng.choice(vocabulary.JA_TEMPLATES if kind == "csbm" else vocabulary.JA_PARTIAL[kind])
+    pool = vocabulary.PAN_WORDS if rng.random() < 0.08 else vocabulary.MOTION_WORDS
     words = {
-        "c": rng.choice(_COLOUR_WORDS[language][combo.colour]),
-        "b": rng.choice(_BACKGROUND_WORDS[language][combo.background]),
-        "s": rng.choice(_SHAPE_WORDS[language][combo.shape]),
+        "c": rng.choice(vocabulary.COLOUR_WORDS[language][combo.colour]),
+        "b": rng.choice(vocabulary.BACKGROUND_WORDS[language][combo.background]),
+        "s": rng.choice(vocabulary.SHAPE_WORDS[language][combo.shape]),
         "m": rng.choice(pool[language][combo.motion]),
     }
     if "{b}色" in template:
@@ -588,10 +253,13 @@ def _vary_english(text: str, rng: random.Random) -> str:
 def plain_caption(combo: Combo, language: str) -> str:
     """The simplest caption of a combination, for examples."""
     if language == "ja":
-        c, b = _COLOUR_WORDS["ja"][combo.colour][0], _BACKGROUND_WORDS["ja"][combo.background][0]
-        s, m = _SHAPE_WORDS["ja"][combo.shape][0], _MOTION_WORDS["ja"][combo.motion][0]
+        c, b = (
+            vocabulary.COLOUR_WORDS["ja"][combo.colour][0],
+            vocabulary.BACKGROUND_WORDS["ja"][combo.background][0],
+        )
+        s, m = vocabulary.SHAPE_WORDS["ja"][combo.shape][0], vocabulary.MOTION_WORDS["ja"][combo.motion][0]
         return f"{b}背景で{c}{s}が{m}"
-    m = _MOTION_WORDS["en"][combo.motion][0]
+    m = vocabulary.MOTION_WORDS["en"][combo.motion][0]
     return f"a {combo.colour} {combo.shape} {m} on a {combo.background} background".replace(
         "a orange", "an orange"
     )
