@@ -142,7 +142,7 @@ def offers(text: Text, cards: Sequence[ModelCard], names: Names, standing: Mode)
     """On load: model, duration, resolution, aspect and mode with what this server can do."""
     fields = field_choices(cards, AUTO, text)
     return (
-        gr.Dropdown(choices=model_choices(cards, names.backends, text)),
+        gr.Dropdown(choices=model_choices(cards, names, text)),
         *(gr.Dropdown(choices=fields[name]) for name in ("duration", "resolution", "aspect")),
         gr.Dropdown(choices=_modes(text, standing)),
     )
@@ -174,7 +174,7 @@ def refill(text: Text, cards: Sequence[ModelCard], names: Names, form: Form) -> 
 
     return (
         form.prompt,
-        choice(model_choices(cards, names.backends, text), form.model),
+        choice(model_choices(cards, names, text), form.model),
         form.quality,
         choice(fields["duration"], form.duration),
         choice(fields["resolution"], form.resolution),

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 
@@ -14,6 +14,7 @@ from router.contract.job import Job
 from router.contract.request import CAMERA_PRESETS, FrameType, Mode, Quality, Task, VideoRequest
 from router.contract.words import Words, words
 from router.gateway import ModelRow
+from ui.names import Names
 from ui.text import LANGS, Text
 
 AUTO = "auto"
@@ -180,17 +181,14 @@ def offered(rows: Iterable[ModelRow]) -> tuple[ModelCard, ...]:
     return tuple(row.card for row in rows if row.available and _OFFERED & set(row.card.tasks))
 
 
-def model_choices(cards: Sequence[ModelCard], backends: Mapping[str, str], text: Text) -> Choices:
+def model_choices(cards: Sequence[ModelCard], names: Names, text: Text) -> Choices:
     """Any, then families that several backends sell, then each model with its backend's name."""
     families = [card.family for card in cards]
     shared = sorted({family for family in families if families.count(family) > 1})
     return [
         (text("model_any"), AUTO),
         *((text("model_family", family=family), family) for family in shared),
-        *(
-            (f"{card.title or card.id} · {backends.get(card.backend, card.backend)}", card.id)
-            for card in cards
-        ),
+        *((f"{names.model(card.id)} · {names.backend(card.backend)}", card.id) for card in cards),
     ]
 
 

@@ -27,7 +27,12 @@ class Names:
     def model(self, model: str) -> str:
         """The title of a model."""
         card = self.cards.get(model)
-        return card.title if card and card.title else model
+        if card is None or not card.title:
+            return model
+        # The backend stands beside it wherever a model is shown.
+        plain, bracket, inside = card.title.removesuffix(")").rpartition(" (")
+        seller = {card.backend.lower(), self.backend(card.backend).lower()}
+        return plain if bracket and inside.lower() in seller else card.title
 
     def backend(self, backend: str) -> str:
         """The title of a backend."""

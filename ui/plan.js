@@ -7,12 +7,14 @@ document.addEventListener("input", (event) => {
 });
 
 // A list that the reader opened or closed stays so when the plan is written anew.
-let opened = null;
+const opened = {};
 element.addEventListener("click", (event) => {
   const list = event.target.closest("summary")?.parentElement;
-  if (list) opened = !list.open;
+  if (list) opened[list.dataset.list] = !list.open;
 });
 new MutationObserver(() => {
-  const list = element.querySelector("details");
-  if (list && opened !== null && list.open !== opened) list.open = opened;
+  for (const list of element.querySelectorAll("details")) {
+    const wanted = opened[list.dataset.list];
+    if (wanted !== undefined && list.open !== wanted) list.open = wanted;
+  }
 }).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ["open"] });

@@ -15,6 +15,7 @@ from ui.names import Names
 from ui.text import Text
 
 _LINKABLE = ("https://", "http://")
+IN_SIGHT = 3
 _CURRENT = ' aria-current="true"'
 
 
@@ -105,9 +106,23 @@ def plan(text: Text, decision: Decision, names: Names, now: datetime) -> str:
         )
     else:
         top = _choice(text, decision, chosen, names, now)
-    rows = "".join(_candidate(text, row, names, chosen=row == chosen) for row in decision.candidates)
-    could = f'<h4>{esc(text("candidates"))}</h4><ul class="vg-offers">{rows}</ul>' if rows else ""
+    could = _candidates(text, decision, names)
     return f'<div class="vg-plan" data-plan>{top}{could}{_rejected(text, decision, names, now)}</div>'
+
+
+def _candidates(text: Text, decision: Decision, names: Names) -> str:
+    """The first few in sight, the rest one click away."""
+    rows = [_candidate(text, row, names, chosen=row == decision.chosen) for row in decision.candidates]
+    if not rows:
+        return ""
+    first, rest = "".join(rows[:IN_SIGHT]), "".join(rows[IN_SIGHT:])
+    label = esc(text("candidates_more", count=len(rows) - IN_SIGHT))
+    folded = (
+        f'<details class="vg-more" data-list="more"><summary>{label}</summary><ul class="vg-offers">{rest}</ul></details>'
+        if rest
+        else ""
+    )
+    return f'<h4>{esc(text("candidates"))}</h4><ul class="vg-offers">{first}</ul>{folded}'
 
 
 def _choice(text: Text, decision: Decision, chosen: Candidate, names: Names, now: datetime) -> str:
@@ -161,7 +176,7 @@ def _rejected(text: Text, decision: Decision, names: Names, now: datetime) -> st
     rows = "".join(_refusal(text, row, names, now) for row in decision.rejected)
     label = esc(text("rejected_count", count=len(decision.rejected)))
     state = "" if decision.chosen else " open"
-    return f'<details class="vg-rejected"{state}><summary>{label}</summary><ul class="vg-offers">{rows}</ul></details>'
+    return f'<details class="vg-rejected" data-list="out"{state}><summary>{label}</summary><ul class="vg-offers">{rows}</ul></details>'
 
 
 def _refusal(text: Text, row: Rejected, names: Names, now: datetime) -> str:

@@ -114,7 +114,7 @@ def player(text: Text, job: Job | None, *, missing: bool = False) -> str:
         lines = f"<p>{esc(text('result_empty'))}</p><p>{esc(text('result_empty_hint'))}</p>"
         return _frame(f'<div class="vg-empty">{lines}</div>')
     if job.status is Status.COMPLETED and job.output and not job.deleted:
-        small = " vg-video-small" if (job.output.width or 999) <= 320 else ""
+        small = " vg-video-small" if (job.output.width or 999) <= 256 else ""
         poster = f' poster="{esc(content_url(job.id, variant="thumbnail"))}"' if job.poster else ""
         return _frame(
             f'<video class="vg-video{small}" data-res="{esc(job.id)}" src="{esc(content_url(job.id))}"{poster} '
