@@ -18,7 +18,7 @@ from router.contract.words import Words, same, words
 from router.settings import Settings
 
 if TYPE_CHECKING:
-    from router.gateway import EngineRole, Gateway
+    from router.gateway import EngineRole, Gateway, ModelRow
 
 OpenGateway = Callable[[Settings, "EngineRole"], AbstractAsyncContextManager["Gateway"]]
 _OLDEST = (3, 11)
@@ -311,20 +311,41 @@ async def _backends(gateway: "Gateway") -> list[Finding]:
                     ),
                 )
             )
-    for model in await gateway.models():
-        if model.card.local is None:
+    findings += _weights(gateway.settings, await gateway.models())
+    return findings
+
+
+def _weights(settings: Settings, models: "tuple[ModelRow, ...]") -> list[Finding]:
+    """A model that ships or was named must be there; the others are an offer."""
+    findings, further = [], []
+    for model in models:
+        local = model.card.local
+        if local is None:
             continue
+        check = f"weights {model.card.id}"
         if model.available:
-            findings.append(_ok(f"weights {model.card.id}", words("Present.", "あります。")))
-        elif model.why_not:
+            findings.append(_ok(check, words("Present.", "あります。")))
+        elif model.why_not and (local.repository is None or model.card.wire_id in settings.local.models):
             findings.append(
-                _note(
-                    f"weights {model.card.id}",
+                _problem(
+                    check,
                     model.why_not,
                     words(
-                        "Name its directory under [local.models] in understudy.toml.",
-                        "understudy.toml の [local.models] でフォルダーを指定してください。",
+                        "Get them again, or correct the folder under [local.models] in understudy.toml.",
+                        "取得し直すか、understudy.toml の [local.models] のフォルダーを修正してください。",
                     ),
                 )
             )
+        else:
+            further.append(model.card.id)
+    if further:
+        findings.append(
+            _note(
+                "weights",
+                words(
+                    f"Not downloaded, not needed: {', '.join(further)}.",
+                    f"未取得(必須ではありません): {'、'.join(further)}",
+                ),
+            )
+        )
     return findings

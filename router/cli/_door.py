@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 OpenGateway = Callable[[Settings, "EngineRole"], AbstractAsyncContextManager["Gateway"]]
 
+_PIPED_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe, where nobody knows the reader's width."""
+
 FAILED, BAD_REQUEST, OVER_BUDGET, UNRESOLVED, INTERRUPTED = 1, 2, 3, 4, 130
 
 
@@ -83,11 +86,14 @@ class Door:
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in headings:
-            table.add_column(escape(heading.in_(self.lang)), overflow="fold")
+        for n, heading in enumerate(headings):
+            table.add_column(escape(heading.in_(self.lang)), overflow="fold", no_wrap=n == 0)
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
-        Console(file=sys.stdout, highlight=False).print(table)
+        console = Console(file=sys.stdout, highlight=False)
+        if not console.is_terminal and "COLUMNS" not in self.environ:
+            console.width = _PIPED_WIDTH
+        console.print(table)
 
     def settings(self, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
         """File, environment and options together; raises ServerTrouble."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from router.gateway import Gateway, ModelRow, ProviderRow, SpendReport
 
 
+_SHORT = {task: alias for alias, task in TASK_ALIASES.items()}
+
+
 def _task(name: str | None) -> Task | None:
     if name is None:
         return None
@@ -109,7 +112,7 @@ def models(
         (
             (
                 row.card.id,
-                " ".join(task.value for task in row.card.tasks),
+                " ".join(_SHORT.get(task, task.value) for task in row.card.tasks),
                 _lengths(row),
                 dollars(row.usd_example),
                 (row.price_as_of or "") + (" (!)" if row.price_stale else ""),

@@ -1,10 +1,11 @@
 """How money, moments and decisions look on a terminal."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 
 from router.cli._door import Door
-from router.contract.job import Decision
+from router.contract.job import Decision, Rejected
 from router.contract.words import words
 from router.pricing import money
 
@@ -25,6 +26,23 @@ def shorten(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
+def _together(door: Door, rejected: Iterable[Rejected]) -> list[tuple[str, str, str]]:
+    """Models of one backend that are out for one reason share a line."""
+    groups: dict[tuple[str, str], list[Rejected]] = {}
+    for out in rejected:
+        groups.setdefault((out.backend, out.reason.in_(door.lang)), []).append(out)
+    lines = []
+    for (backend, why), outs in groups.items():
+        if len(outs) == 1:
+            lines.append((outs[0].model, dollars(outs[0].usd), why))
+            continue
+        names = ", ".join(out.model.partition("/")[2] for out in outs)
+        prices = {dollars(out.usd) for out in outs}
+        many = words(f"{backend}, {len(outs)} models", f"{backend} の {len(outs)} モデル").in_(door.lang)
+        lines.append((many, prices.pop() if len(prices) == 1 else "…", f"{why} ({names})"))
+    return lines
+
+
 def show_decision(door: Door, decision: Decision) -> None:
     """The sentence, then every offer: the chosen one first, the rejected ones with their reason."""
     door.say(decision.reason)
@@ -39,6 +57,6 @@ def show_decision(door: Door, decision: Decision) -> None:
         )
         for offer in decision.candidates
     ]
-    rows += [(f"✗ {out.model}", dollars(out.usd), "", out.reason.in_(door.lang)) for out in decision.rejected]
+    rows += [(f"✗ {who}", cost, "", why) for (who, cost, why) in _together(door, decision.rejected)]
     if rows:
         door.table(heads, rows)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,6 @@ class Demo:
         return VideoRequest.model_validate(
             {
                 "prompt": case.prompt,
-                "seed": 7,
                 "frame_images": frames,
                 "preferences": preferences,
                 "project": "demo",
@@ -205,7 +204,13 @@ def fresh(folder: Path) -> None:
 
 
 def _example() -> bytes:
-    return (files("local_models") / "tiny" / "example.png").read_bytes()
+    """The picture that ships beside the tiny model; found without importing anything of it."""
+    spec = find_spec("local_models")
+    if spec is None or spec.origin is None:
+        raise ServerTrouble(
+            words("local_models is not installed.", "local_models がインストールされていません。")
+        )
+    return (Path(spec.origin).parent / "tiny" / "example.png").read_bytes()
 
 
 def _write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
