@@ -34,6 +34,9 @@ LAUNCH = [
 WAIT_MS = 60_000
 BROKEN_TEXT = re.compile(r"\[object Object\]|\bundefined\b|\bNaN\b|__i18n__|\bvg_[a-z]+")
 
+KNOWN = re.compile(r"AbortError: signal is aborted without reason|^\s*Connection errored out\.\s*$")
+"""What Gradio itself writes when a page is left while its event stream is open."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -129,6 +132,10 @@ class Watch:
             "response",
             lambda one: self.found.append(f"{one.status} {one.url}") if one.status >= 400 else None,
         )
+
+    def _said(self, text: str) -> None:
+        if not KNOWN.search(text):
+            self.found.append(f"console: {text}")
 
     def _address(self, url: str) -> None:
         if not url.startswith((self.origin, "data:", "blob:")):

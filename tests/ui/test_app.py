@@ -1,8 +1,10 @@
 """The page as it is served: nothing of Gradio's that we do not want, the reader's language before any script."""
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from fastapi import FastAPI
@@ -11,6 +13,17 @@ from fastapi.testclient import TestClient
 from tests.ui.fake_gateway import FakeGateway, without_token
 from ui.app import build, mount
 from ui.shell import dressed
+
+T = TypeVar("T")
+
+
+def built(make: Callable[[], T]) -> T:
+    """Inside a running loop: elsewhere Gradio makes loops of its own and leaves them open."""
+
+    async def inside() -> T:
+        return make()
+
+    return asyncio.run(inside())
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +34,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     def ours() -> str:
         return "ours"
 
-    with TestClient(mount(app, FakeGateway(without_token(tmp_path_factory.mktemp("home"))))) as client:
+    gateway = FakeGateway(without_token(tmp_path_factory.mktemp("home")))
+    with TestClient(built(lambda: mount(app, gateway))) as client:
         yield client
 
 
@@ -71,7 +85,7 @@ def test_our_routes_win_over_the_page(client: TestClient) -> None:
 
 
 def test_every_input_is_interactive_and_no_event_is_public(tmp_path: Path) -> None:
-    config = build(FakeGateway(without_token(tmp_path))).get_config_file()
+    config = built(lambda: build(FakeGateway(without_token(tmp_path)))).get_config_file()
     inputs = [one for one in config["components"] if one["type"] in {"textbox", "dropdown", "checkbox"}]
     dead = [
         one["props"].get("elem_id")
@@ -83,7 +97,7 @@ def test_every_input_is_interactive_and_no_event_is_public(tmp_path: Path) -> No
 
 
 def test_no_panel_is_a_template(tmp_path: Path) -> None:
-    config = build(FakeGateway(without_token(tmp_path))).get_config_file()
+    config = built(lambda: build(FakeGateway(without_token(tmp_path)))).get_config_file()
     templates = {one["props"]["html_template"] for one in config["components"] if one["type"] == "html"}
     assert templates == {"${value}"}
 
