@@ -192,7 +192,7 @@ def decide(facts: Facts, ask: Ask, view: _View | None = None) -> Choice:
             chosen=best.candidate,
             candidates=candidates,
             rejected=tuple(rejected),
-            reason=_why_chosen(mode, best, rejected),
+            reason=_why_chosen(ask.request, mode, best, rejected, {card.id for card in named}),
         )
         return Choice(decision, best.resolved, best.reserve)
     return _nothing(facts, ask, mode, rejected, misfits)
@@ -532,35 +532,53 @@ _BLOCKED = (
 )
 
 
-def _why_chosen(mode: Mode, best: _Offered, rejected: Sequence[Rejected]) -> Words:
+def _why_chosen(
+    request: VideoRequest, mode: Mode, best: _Offered, rejected: Sequence[Rejected], named: set[str]
+) -> Words:
     """One sentence; for the understudy it says what kept the cloud off the stage."""
-    if best.house and mode in {Mode.CLOUD_FIRST, Mode.CHEAPEST, Mode.FASTEST}:
-        blocked = [r for r in rejected if r.code in _BLOCKED and r.backend != best.candidate.backend]
-        if blocked and mode is Mode.CLOUD_FIRST:
-            reasons = _join(list(_distinct(blocked).values())[:3])
-            return words(f"local stands in: {reasons.en}", f"ローカルが代役: {reasons.ja}")
-        if mode is Mode.CLOUD_FIRST:
-            return words("local: no cloud model can do it", "ローカル: 対応できるクラウドモデルがありません")
-    match mode:
-        case Mode.CLOUD_FIRST:
-            return words(
-                "cloud first: the cheapest cloud model that can start now",
-                "cloud-first: 今すぐ開始できる最も安いクラウドモデル",
-            )
-        case Mode.LOCAL_FIRST:
-            return (
-                words("local first: our own device can do it", "local-first: 自前のデバイスで実行できます")
-                if best.house
-                else words(
-                    "local cannot take it: cheapest cloud model", "ローカルでは不可: 最も安いクラウドモデル"
-                )
-            )
-        case Mode.CHEAPEST:
-            return words("the cheapest that fits", "条件に合う中で最も安いモデル")
-        case Mode.FASTEST:
-            return words("expected to finish first", "最も早く完了する見込み")
-        case _:
-            return words("local only", "ローカルのみ")
+    if best.tier > 0:
+        why = _join(
+            list(_distinct([r for r in rejected if r.code in _BLOCKED and r.model in named]).values())[:3]
+        )
+        return words(
+            f"stands in for {request.model}" + (f": {why.en}" if why.en else ""),
+            f"{request.model} の代役" + (f": {why.ja}" if why.ja else ""),
+        )
+    blocked = [r for r in rejected if r.code in _BLOCKED and r.backend != best.candidate.backend]
+    if best.house and mode is Mode.CLOUD_FIRST and blocked:
+        reasons = _join(list(_distinct(blocked).values())[:3])
+        return words(f"local stands in: {reasons.en}", f"ローカルが代役: {reasons.ja}")
+    if request.model == best.candidate.model:
+        return words("the model that was named", "指定されたモデルです")
+    if best.house and mode is Mode.CLOUD_FIRST:
+        return words("local: no cloud model can do it", "ローカル: 対応できるクラウドモデルがありません")
+    return _MODE_WORDS[mode, best.house]
+
+
+_MODE_WORDS = {
+    (Mode.CLOUD_FIRST, False): words(
+        "cloud first: the cheapest cloud model that can start now",
+        "cloud-first: 今すぐ開始できる最も安いクラウドモデル",
+    ),
+    (Mode.LOCAL_FIRST, True): words(
+        "local first: our own device can do it", "local-first: 自前のデバイスで実行できます"
+    ),
+    (Mode.LOCAL_FIRST, False): words(
+        "local cannot take it: the cheapest cloud model",
+        "ローカルでは実行できないため、最も安いクラウドモデル",
+    ),
+    **{
+        (Mode.CHEAPEST, house): words("the cheapest that fits", "条件に合う中で最も安いモデル")
+        for house in (True, False)
+    },
+    **{
+        (Mode.FASTEST, house): words("expected to finish first", "最も早く完了する見込み")
+        for house in (True, False)
+    },
+    (Mode.LOCAL_ONLY, True): words(
+        "local only: nothing leaves the house", "local-only: 外部には送信しません"
+    ),
+}
 
 
 def _distinct(blocked: Sequence[Rejected]) -> dict[str, Words]:
