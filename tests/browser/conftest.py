@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
 from tests.sandbox_process import SandboxProcess
 
@@ -126,7 +126,7 @@ class Watch:
             "console", lambda one: self.found.append(f"console: {one.text}") if one.type == "error" else None
         )
         page.on("pageerror", lambda one: self.found.append(f"script: {one}"))
-        page.on("dialog", lambda one: (self.found.append(f"dialog: {one.message}"), one.dismiss()))
+        page.on("dialog", self._asked)
         page.on("request", lambda one: self._address(one.url))
         page.on(
             "response",
@@ -136,6 +136,10 @@ class Watch:
     def _said(self, text: str) -> None:
         if not KNOWN.search(text):
             self.found.append(f"console: {text}")
+
+    def _asked(self, dialog: Dialog) -> None:
+        self.found.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _address(self, url: str) -> None:
         if not url.startswith((self.origin, "data:", "blob:")):

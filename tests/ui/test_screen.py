@@ -32,7 +32,7 @@ async def look(screen: Screen, key: str = "a") -> dict[str, Any]:
 
 
 def is_skip(update: Any) -> bool:
-    return update == {"__type__": "update"}
+    return bool(update == {"__type__": "update"})
 
 
 async def test_nothing_is_sent_twice(gateway: FakeGateway) -> None:
