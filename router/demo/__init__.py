@@ -133,7 +133,6 @@ class Demo:
             words("estimate", "見積もり"),
             words("billed", "請求"),
             words("seconds", "秒"),
-            words("file", "ファイル"),
         )
         table = Table()
         for head in heads:
@@ -145,7 +144,6 @@ class Demo:
                 f"${row['estimate_usd']}",
                 f"${row['billed_usd']}",
                 str(row["seconds"]),
-                row["file"] or "-",
             )
             table.add_row(*(escape(cell) for cell in cells))
         self.console.print(table)

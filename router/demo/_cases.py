@@ -73,7 +73,7 @@ CASES = (
     Case(
         "image_to_video",
         words("A picture begins to move, on this machine", "手元のマシンで画像を動かす"),
-        "moves to the right",
+        "an orange ball moves up on a dark blue background",
         expect=LOCAL,
         preferences={"mode": "local-only"},
         image=True,
@@ -81,7 +81,7 @@ CASES = (
     Case(
         "japanese",
         words("A Japanese prompt, on this machine", "日本語のプロンプト(手元のマシン)"),
-        "白い背景で緑色の円が左に動く",
+        "灰色の背景で黄色い星が上に動く",
         expect=LOCAL,
         preferences={"mode": "local-only"},
     ),
