@@ -97,11 +97,17 @@ class Admission:
             self._unknown("model", request.model)
 
     def _unknown(self, field: str, name: str) -> None:
-        near = ", ".join(self._catalog.nearest(name)) or ", ".join(sorted(self._catalog.providers))
+        near = ", ".join(self._catalog.nearest(name))
+        known = ", ".join(sorted(self._catalog.providers))
+        if near:
+            hint = words(f"Did you mean: {near}?", f"候補: {near}")
+        elif field == "model":
+            hint = words("understudy models lists all.", "understudy models で一覧を表示できます。")
+        else:
+            hint = words(f"Known: {known}", f"使用できるもの: {known}")
         raise errors.UnsupportedRequest(
             words(
-                f"{field}: there is no {name!r}. Did you mean: {near}?  (understudy models lists all)",
-                f"{field}: {name!r} は存在しません。候補: {near}(understudy models で一覧を表示できます)",
+                f"{field}: there is no {name!r}. {hint.en}", f"{field}: {name!r} は存在しません。{hint.ja}"
             ),
             param=field,
         )

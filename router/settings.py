@@ -13,8 +13,9 @@ from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from router.contract.errors import ServerTrouble
+from router.contract.refusals import refusal
 from router.contract.request import Mode, Substitutes
-from router.contract.words import words
+from router.contract.words import Words, same, words
 
 PREFIX = "UNDERSTUDY_"
 SETTINGS_FILE = "understudy.toml"
@@ -136,7 +137,10 @@ class Settings(_Section):
         for section in _SECTIONS:
             table = data.setdefault(section, {})
             if not isinstance(table, dict):
-                raise _broken(home / SETTINGS_FILE, f"[{section}] must be a table")
+                raise _broken(
+                    home / SETTINGS_FILE,
+                    words(f"[{section}] must be a table", f"[{section}] はテーブルにしてください"),
+                )
             for key in _SECTIONS[section].model_fields:
                 value = env.get(f"{PREFIX}{section}_{key}".upper())
                 if value not in (None, ""):
@@ -155,11 +159,7 @@ class Settings(_Section):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            lines = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-                for item in error.errors(include_input=False, include_url=False)
-            )
-            raise _broken(home / SETTINGS_FILE, lines) from None
+            raise _broken(home / SETTINGS_FILE, refusal(error).message) from None
 
     def key(self, name: str) -> SecretStr | None:
         """The secret of that variable name, if set."""
@@ -198,11 +198,11 @@ def _from_env(value: str) -> Any:
     return value
 
 
-def _broken(path: Path, what: str) -> ServerTrouble:
+def _broken(path: Path, what: Words) -> ServerTrouble:
     return ServerTrouble(
         words(
-            f"Settings are broken ({path.name} or its environment twins): {what}",
-            f"設定に誤りがあります({path.name} または対応する環境変数): {what}",
+            f"Settings are broken ({path.name} or its environment twins): {what.en}",
+            f"設定に誤りがあります({path.name} または対応する環境変数): {what.ja}",
         )
     )
 
@@ -214,7 +214,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _broken(path, str(error)) from None
+        raise _broken(path, same(str(error))) from None
     except OSError as error:
         raise ServerTrouble(
             words(f"Cannot read {path.name}: {error.strerror}", f"{path.name} を読めません: {error.strerror}")
@@ -246,6 +246,9 @@ def _read_keys(path: Path) -> dict[str, SecretStr]:
             continue
         name, equals, value = line.partition("=")
         if not equals or not name.strip().isidentifier():
-            raise _broken(path, f"line {number} is not NAME=value")
+            raise _broken(
+                path,
+                words(f"line {number} is not NAME=value", f"{number} 行目が NAME=value の形ではありません"),
+            )
         pairs[name.strip()] = SecretStr(value.strip().strip("'\""))
     return pairs
