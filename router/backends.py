@@ -33,8 +33,11 @@ class Out:
 class Backends:
     """Settings and catalogue come together here; nothing is imported before it is used."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, media: MediaStore) -> None:
-        """Reads nothing yet."""
+    def __init__(
+        self, settings: Settings, catalog: Catalog, media: MediaStore, *, local_elsewhere: bool = False
+    ) -> None:
+        """Reads nothing yet. `local_elsewhere`: workers have the libraries and weights, this process need not."""
+        self._local_elsewhere = local_elsewhere
         self._settings = settings
         self._catalog = catalog
         self._media = media
@@ -145,6 +148,8 @@ class Backends:
         assert card.local is not None
         if not self._settings.local.enabled:
             return Out("disabled", words("[local] enabled is off", "[local] enabled が無効です"))
+        if self._local_elsewhere:
+            return None
         missing = _missing_libraries()
         if missing:
             return Out(

@@ -82,10 +82,20 @@ class Engine:
     """At most one per process: DBOS is a singleton."""
 
     def __init__(
-        self, db: Database, settings: Settings, catalog: Catalog, backends: Backends, media: MediaStore
+        self,
+        db: Database,
+        settings: Settings,
+        catalog: Catalog,
+        backends: Backends,
+        media: MediaStore,
+        *,
+        worker: bool = False,
     ) -> None:
-        """Nothing runs before `start`."""
+        """Nothing runs before `start`. A `worker` carries local jobs and plans nothing."""
         self._db = db
+        self._worker = worker
+        here = settings.local.carried_by == "here"
+        self._queues = [GPU] if worker else [CLOUD, GPU] if here else [CLOUD]
         self._settings = settings
         self._catalog = catalog
         self._backends = backends
@@ -111,7 +121,7 @@ class Engine:
             if not self._db.sqlite:
                 await self._beat()
             await asyncio.to_thread(self._configure)
-            DBOS.listen_queues([CLOUD, GPU])
+            DBOS.listen_queues(self._queues)
             DBOS.launch()
             for name, places in _PLACES.items():
                 await DBOS.register_queue_async(name, worker_concurrency=places, polling_interval_sec=0.1)
@@ -121,7 +131,9 @@ class Engine:
             raise
         loops = [self._plan_loop, self._sweep_loop, self._retain_loop]
         if not self._db.sqlite:
-            loops += [self._beat_loop, self._lead_loop]
+            loops.append(self._beat_loop)
+            if not self._worker:
+                loops.append(self._lead_loop)
         self._tasks = [asyncio.create_task(self._guard(loop()), name=loop.__name__) for loop in loops]
 
     async def stop(self) -> None:
@@ -335,7 +347,12 @@ class Engine:
             if mine is None:
                 tx.conn.execute(
                     sa.insert(executors).values(
-                        id=self.me, host=host, pid=pid, pid_started=started, beat=tx.us
+                        id=self.me,
+                        role="worker" if self._worker else "serve",
+                        host=host,
+                        pid=pid,
+                        pid_started=started,
+                        beat=tx.us,
                     )
                 )
             elif not mine["dead"]:

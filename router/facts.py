@@ -3,9 +3,12 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
+
+import sqlalchemy as sa
 
 from router import ledger, limits, store
 from router.catalog import Catalog
@@ -18,6 +21,7 @@ from router.policy import Ask, Facts, Money, OfferFacts, Tried
 from router.pricing import to_micros
 from router.settings import Settings
 from router.store import Inputs
+from router.tables import executors
 
 LOCAL_PLACES = 4
 """Jobs handed to our own device at once: one runs, a few are at hand so that it never idles."""
@@ -25,6 +29,20 @@ STOPPED = words(
     "billed above its price table: correct the price row, then it runs again",
     "価格表を超える請求がありました。価格表の行を修正すると再開します",
 )
+
+
+@dataclass(frozen=True)
+class _Out:
+    code: str
+    why: Words
+
+
+NO_WORKER = _Out(
+    "no_worker",
+    words("no understudy worker is running", "understudy worker が起動していません"),
+)
+WORKER_BEAT_US = 20_000_000
+"""A worker that was silent longer is not counted on."""
 
 
 class Usable(Protocol):
@@ -57,9 +75,12 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable) -> Facts:
     """Read everything a decision depends on in one transaction."""
     rests = limits.rests(tx)
     taken, backend_taken, ahead = _occupied(tx, catalog)
+    nobody = settings.local.carried_by == "worker" and not _worker_lives(tx)
     offers = []
     for card in catalog.cards.values():
         out = usable.out(card)
+        if nobody and out is None and card.local is not None:
+            out = NO_WORKER
         rest = _rest(rests, card, usable, tx.now)
         mine = rests.get(card.id)
         most = places(card)
@@ -214,6 +235,14 @@ def _free_at(tx: Tx, catalog: Catalog, card: ModelCard) -> datetime | None:
         limits.window_free_at(tx, card.backend, catalog.providers[card.backend].limits),
     ]
     return max((end for end in ends if end is not None), default=None)
+
+
+def _worker_lives(tx: Tx) -> bool:
+    c = executors.c
+    query = sa.select(sa.literal(1)).where(
+        c.role == "worker", c.dead.is_(False), c.beat > tx.us - WORKER_BEAT_US
+    )
+    return tx.conn.execute(query.limit(1)).scalar_one_or_none() is not None
 
 
 def _rest(

@@ -51,6 +51,8 @@ class EngineRole(StrEnum):
     """Read, write, watch; never carries a job (`jobs`, `cancel`, `spend`, ...)."""
     HELP = "help"
     """`generate`: watch a live engine, or be it until the own job has ended."""
+    WORKER = "worker"
+    """`worker`: carry local jobs of a PostgreSQL deployment, plan nothing."""
     SERVE = "serve"
     """`serve`: take the lock (waiting for a CLI that holds it), recover, run until closed."""
 
@@ -102,12 +104,13 @@ class Gateway:
             max_input_bytes=settings.server.max_upload_mb * 1_000_000,
         )
         await self._media.open()
-        self._backends = Backends(settings, self._catalog, self._media)
+        elsewhere = settings.local.carried_by == "worker" and self.role is not EngineRole.WORKER
+        self._backends = Backends(settings, self._catalog, self._media, local_elsewhere=elsewhere)
         self._db = await Database.open(settings.database_url)
         try:
             await self._db.write(self._same_folder)
             self._admission = Admission(self._db, settings, self._catalog, self._backends, self._media)
-            if self.role is EngineRole.SERVE:
+            if self.role in {EngineRole.SERVE, EngineRole.WORKER}:
                 await self._lead()
         except BaseException:
             await self._db.close()
@@ -382,7 +385,14 @@ class Gateway:
             return False
         from router.engine import Engine
 
-        engine = Engine(self._db, self.settings, self._catalog, self._backends, self._media)
+        engine = Engine(
+            self._db,
+            self.settings,
+            self._catalog,
+            self._backends,
+            self._media,
+            worker=self.role is EngineRole.WORKER,
+        )
         try:
             await engine.start()
         except BaseException:

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from platformdirs import user_data_path
@@ -73,6 +73,8 @@ class LocalSettings(_Section):
     models: dict[str, str] = Field(default_factory=dict)
     """Local model name -> directory in diffusers format, for models that are not shipped."""
     device: str = "auto"
+    carried_by: Literal["here", "worker"] = "here"
+    """`worker`: this server plans local jobs and leaves them to `understudy worker` (PostgreSQL)."""
     idle_unload_s: float = Field(default=600, gt=0)
     watts: float = Field(default=570, gt=0)
     """Assumption: RTX 4090 board power 450 W + 120 W host."""

@@ -138,6 +138,7 @@ executors = Table(
     "executors",
     metadata,
     Column("id", String(120), primary_key=True),
+    Column("role", String(16), nullable=False),
     Column("host", String(120), nullable=False),
     Column("pid", Integer, nullable=False),
     Column("pid_started", BigInteger, nullable=False),

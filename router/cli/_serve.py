@@ -91,7 +91,7 @@ def worker(context: typer.Context, as_json: o.AsJson = False) -> None:
     set_up_logging(door.environ, quiet=False)
 
     async def work() -> None:
-        async with door.open_gateway(settings, EngineRole.SERVE):
+        async with door.open_gateway(settings, EngineRole.WORKER):
             if door.json:
                 door.value({"worker": "ready"})
             door.say(

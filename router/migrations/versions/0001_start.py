@@ -51,6 +51,7 @@ def upgrade() -> None:
     op.create_table(
         "executors",
         sa.Column("id", sa.String(length=120), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("host", sa.String(length=120), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("pid_started", sa.BigInteger(), nullable=False),
