@@ -7,6 +7,7 @@ lock, which gives money, limits and the hash chain the order that SQLite gives f
 import asyncio
 import contextlib
 import errno
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -276,6 +277,7 @@ class Database:
         from alembic import command
         from alembic.config import Config
 
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self._writer.begin() as conn:
