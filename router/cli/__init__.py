@@ -13,7 +13,7 @@ from router.cli._text import lang_of
 from router.contract.errors import GatewayError
 from router.contract.words import words
 
-__all__ = ["main"]
+__all__ = ["Door", "main"]
 
 COMMAND_MODULES = (_generate, _jobs, _lists, _serve, _upkeep)
 """Importing them is what registers their commands."""

@@ -70,7 +70,9 @@ def serve(
 
 
 @app.command(
-    help=t("Carry jobs beside a server (PostgreSQL).", "サーバーと並んでジョブを実行します(PostgreSQL)。")
+    help=t(
+        "Carry the local jobs of a server (PostgreSQL).", "サーバーのローカルジョブを実行します(PostgreSQL)。"
+    )
 )
 def worker(context: typer.Context, as_json: o.AsJson = False) -> None:
     """An engine without a door, for a GPU box of a PostgreSQL deployment."""
