@@ -192,3 +192,7 @@ def set_up_logging(environ: Mapping[str, str], *, quiet: bool) -> None:
         "%(levelname)s %(name)s: %(message)s" if quiet else "%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.basicConfig(level=level, format=form, stream=sys.stderr, force=True)
+    if level == logging.INFO:
+        # Their lives are not ours: plugin set-up, process numbers.
+        for name in ("alembic", "uvicorn"):
+            logging.getLogger(name).setLevel(logging.WARNING)
