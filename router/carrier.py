@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import JsonValue
 
@@ -37,7 +37,12 @@ POLL_S = 5.0
 LOOK_AGAIN_S = (2.0, 5.0, 10.0, 30.0, 60.0)
 """Waits after failed looks; a paid clip is looked for until it is given up, however long an outage takes."""
 FETCH_TRIES = 8
+INVALID_TRIES = 2
+"""A result that came whole and is no video is fetched once more, then the money is better spent elsewhere."""
+SEND_AGAIN = 3
+"""How often an unanswered call is repeated where the provider answers a repeated key with the first task."""
 DISK_WAIT_S = 15.0
+RECORD_WAIT_S = 1.0
 ACCEPT_WINDOW_S = 20.0
 """How long after a lost answer a provider's list may not yet show what it accepted."""
 OUT_S = 600.0
@@ -155,6 +160,8 @@ class _Carried:
         self.cancel_agreed = False
         self.shown = attempt.progress
         self.last_trouble: str | None = None
+        self.in_doubt = False
+        self.sent_again = 0
 
     async def go(self) -> None:
         operation = self.attempt.operation
@@ -184,18 +191,19 @@ class _Carried:
         except _Taken:
             raise
         except errors.Cancelled as error:
-            await self._cancelled(error)
+            await self._cancelled(error, accepted=False)
         except errors.GatewayError as error:
-            if self.sent and isinstance(
-                error, errors.OutcomeUnknown | errors.UnexpectedResponse | errors.Timeout
-            ):
+            # A refusal of the repeated call says nothing about the first one.
+            unknown = isinstance(error, errors.OutcomeUnknown | errors.UnexpectedResponse | errors.Timeout)
+            if self.sent and (unknown or self.in_doubt):
                 return await self._reconcile(error)
             await self._failed(error, accepted=False)
         except Exception as error:
             log.exception("%s: unforeseen error in submit", self.attempt.id)
+            unforeseen = _unforeseen(self.attempt.backend, error)
             if self.sent:
-                return await self._reconcile(None, detail=type(error).__name__)
-            await self._failed(_unforeseen(self.attempt.backend, error), accepted=False)
+                return await self._reconcile(unforeseen)
+            await self._failed(unforeseen, accepted=False)
         finally:
             commit_sending.reset(token)
         return None
@@ -232,18 +240,28 @@ class _Carried:
                 "accepted",
                 {"task": operation.ref, "most_usd": money(told) if told else None},
             )
+            self.attempt = store.get_attempt(tx, self.id, self.n) or self.attempt
 
-        await self.c.db.write(commit)
+        while True:
+            try:
+                return await self.c.db.write(commit)
+            except errors.ServerTrouble as error:
+                # Bought: the handle exists here alone until there is room to write it down.
+                log.error("%s: accepted as %s, not yet recorded: %s", self.attempt.id, operation.ref, error)
+                await asyncio.sleep(RECORD_WAIT_S)
 
-    async def _reconcile(
-        self, cause: errors.GatewayError | None = None, detail: str | None = None
-    ) -> Operation | None:
+    async def _reconcile(self, cause: errors.GatewayError | None = None) -> Operation | None:
         """The call was sent and the answer is lost: do what this backend allows, never buy again by guess."""
+        self.in_doubt = True
         policy = self.card.lost_submit if self.card else LostSubmit.HOLD
         try:
             backend = self.c.backends.get(self.attempt.backend)
         except errors.GatewayError as error:
             await self._unresolved(error)
+            return None
+        if policy is LostSubmit.RESEND and cause is not None:
+            # It failed in our own hands: that is not a loss by restart, which the same offer may do again at once.
+            await self._failed(cause, accepted=False)
             return None
         if policy is LostSubmit.RESEND:
             lost = errors.OperationLost(
@@ -255,11 +273,14 @@ class _Carried:
             )
             await self._failed(lost, accepted=False)
             return None
-        if policy is LostSubmit.IDEMPOTENT and cause is None:
+        if policy is LostSubmit.IDEMPOTENT and self.sent_again < SEND_AGAIN:
+            if cause is not None:
+                await self._sleep(max(cause.retry_after or 0.0, LOOK_AGAIN_S[self.sent_again]))
+            self.sent_again += 1
             return await self._buy(backend)
         if policy is LostSubmit.FIND and isinstance(backend, Finds):
             return await self._find(backend)
-        await self._unresolved(cause, detail)
+        await self._unresolved(cause)
         return None
 
     async def _find(self, backend: Finds) -> Operation | None:
@@ -295,11 +316,11 @@ class _Carried:
                 await self._maybe_cancel(backend, operation)
                 look = await backend.poll(operation)
             except errors.Cancelled as error:
-                await self._cancelled(error)
+                await self._cancelled(error, accepted=True)
                 return
             except errors.ENDS_ACCEPTED as error:
                 if self.cancel_agreed and not isinstance(error, errors.ContentRejected):
-                    await self._cancelled(error)
+                    await self._cancelled(error, accepted=True)
                 else:
                     await self._failed(error, accepted=True)
                 return
@@ -336,8 +357,13 @@ class _Carried:
     async def _maybe_cancel(self, backend: Backend, operation: Operation) -> None:
         if self.cancel_asked or not await self._cancel_wanted():
             return
+        try:
+            self.cancel_agreed = await backend.cancel(operation)
+        except errors.GatewayError as error:
+            # It did not get through: the look goes on, and the next one asks again.
+            await self._trouble(error)
+            return
         self.cancel_asked = True
-        self.cancel_agreed = await backend.cancel(operation)
         kind = "cancel_agreed" if self.cancel_agreed else "cancel_refused"
         await self.c.db.write(lambda tx: store.event(tx, self.id, self.n, kind, {}))
 
@@ -364,7 +390,8 @@ class _Carried:
             return DISK_WAIT_S
         except errors.GatewayError as error:
             await self._trouble(error)
-            if tries + 1 < FETCH_TRIES:
+            most = INVALID_TRIES if isinstance(error, errors.OutputInvalid) else FETCH_TRIES
+            if tries + 1 < most:
                 return LOOK_AGAIN_S[min(tries, len(LOOK_AGAIN_S) - 1)]
             bad = errors.OutputInvalid(
                 error.message,
@@ -420,7 +447,7 @@ class _Carried:
                 self.n,
                 AttemptStatus.COMPLETED,
                 progress=1.0,
-                billed=store.micros(bill.usd),
+                billed=_micros(bill.usd),
                 bill_basis=bill.basis,
             ):
                 raise _Taken
@@ -469,7 +496,7 @@ class _Carried:
                 self.n,
                 AttemptStatus.FAILED,
                 error=_job_error(error),
-                billed=store.micros(bill.usd),
+                billed=_micros(bill.usd),
                 bill_basis=bill.basis,
             ):
                 raise _Taken
@@ -506,10 +533,10 @@ class _Carried:
         if isinstance(error, errors.ContentRejected):
             stops = not job.request.preferences.retry_refused
         tries = len(job.attempts) - _free_retries(job.attempts, self.c.catalog)
+        tries -= isinstance(error, errors.RateLimited)
         return Status.FAILED if stops or tries >= self.c.settings.router.max_attempts else Status.QUEUED
 
-    async def _cancelled(self, error: errors.GatewayError) -> None:
-        accepted = self.attempt.accepted_at is not None or self.cancel_asked
+    async def _cancelled(self, error: errors.GatewayError, *, accepted: bool) -> None:
         bill = self._failure_bill(error, accepted) if accepted else Bill(Decimal(0), "none")
         text = errors.Cancelled(words("cancelled", "キャンセルされました"))
 
@@ -520,12 +547,13 @@ class _Carried:
                 self.n,
                 AttemptStatus.CANCELLED,
                 error=_job_error(text),
-                billed=store.micros(bill.usd),
+                billed=_micros(bill.usd),
                 bill_basis=bill.basis,
             ):
                 raise _Taken
             self._settle(tx, bill)
             limits.answered(tx, self.id, self.n)
+            limits.probe_over(tx, self.attempt.model, self.id)
             store.event(
                 tx, self.id, self.n, "cancelled", {"billed_usd": money(bill.usd), "basis": bill.basis}
             )
@@ -538,7 +566,7 @@ class _Carried:
 
         await self.c.db.write(commit)
 
-    async def _unresolved(self, error: errors.GatewayError | None, detail: str | None = None) -> None:
+    async def _unresolved(self, error: errors.GatewayError | None) -> None:
         reserved = money(self.attempt.reserved_usd)
         text = errors.OutcomeUnknown(
             words(
@@ -548,7 +576,7 @@ class _Carried:
                 f"プロバイダーの請求を確認し、understudy settle {self.id} --billed 金額(または --nothing)を実行してください。",
             ),
             backend=self.attempt.backend,
-            detail=detail or (error.message.en if error else None),
+            detail=error.message.en if error else None,
         )
 
         def commit(tx: Tx) -> None:
@@ -568,7 +596,7 @@ class _Carried:
     # -- money and what is learned
 
     def _price_of(self, look: Completed) -> Bill:
-        if look.billed_usd is not None:
+        if _is_amount(look.billed_usd):
             free = self.card is not None and self.card.where is Where.HOUSE and not look.billed_usd
             return Bill(look.billed_usd, "free" if free else "provider")
         return self._table_price()
@@ -580,7 +608,7 @@ class _Carried:
 
     def _failure_bill(self, error: errors.GatewayError, accepted: bool) -> Bill:
         """Released only where it is proved unspent: refused at the door, told by the provider, or documented."""
-        if error.billed_usd is not None:
+        if _is_amount(error.billed_usd):
             return Bill(error.billed_usd, "provider")
         if not accepted:
             return Bill(Decimal(0), "none")
@@ -610,7 +638,8 @@ class _Carried:
         limits.probe_over(tx, model, self.id)
         match error:
             case errors.RateLimited():
-                limits.rest(tx, model, error.retry_after or limits.REST_DEFAULT_S, error.code, error.message)
+                seconds = limits.REST_DEFAULT_S if error.retry_after is None else error.retry_after
+                limits.rest(tx, model, seconds, error.code, error.message)
             case errors.AuthenticationFailed() | errors.QuotaExhausted():
                 mark = self.c.backends.key_mark(backend)
                 limits.rest(tx, backend, error.retry_after or OUT_S, error.code, error.message, mark)
@@ -635,12 +664,26 @@ class _Carried:
 
 
 def _free_retries(attempts: Iterable[Attempt], catalog: Catalog) -> int:
-    """Attempts lost with our own process: they do not use up the job's tries."""
+    """Attempts lost with our own process or turned away by a rate limit: they do not use up the job's tries."""
     return sum(
         1
         for a in attempts
-        if a.error is not None and facts.free_retry(catalog.cards.get(a.model), a.error.code)
+        if a.error is not None
+        and (
+            a.error.code == errors.RateLimited.code
+            or facts.free_retry(catalog.cards.get(a.model), a.error.code)
+        )
     )
+
+
+def _is_amount(usd: Decimal | None) -> TypeGuard[Decimal]:
+    """What a provider says it charged is believed only where it can be money."""
+    return usd is not None and usd.is_finite() and usd >= 0
+
+
+def _micros(usd: Decimal | None) -> int | None:
+    """As the ledger books it."""
+    return None if usd is None else to_micros(usd)
 
 
 def _unforeseen(backend: str, error: Exception) -> errors.GatewayError:
