@@ -125,11 +125,20 @@ def failed(tx: Tx, scope: str, why: Words) -> datetime | None:
     """One more failure in a row; opens the breaker at the third. Returns until when it is open."""
     row = _row(tx, scope)
     streak = row["streak"] + 1
+    open_until = row["rest_until"] if row["rest_code"] == "breaker_open" else None
+    if open_until is not None and open_until > tx.us:
+        # Jobs that were on their way when it opened fail too; that is still the same outage.
+        _update(tx, scope, streak=streak)
+        return from_us(open_until)
     if streak < BREAKER_AFTER:
         _update(tx, scope, streak=streak)
         return None
     backoff = min(max(row["backoff_s"] * 2, BREAKER_S), BREAKER_MAX_S)
     until = tx.us + int(backoff * 1e6)
+    if row["rest_until"] is not None and row["rest_until"] > until:
+        # A longer rest that the provider asked for stays.
+        _update(tx, scope, streak=streak, backoff_s=backoff, probe_job=None)
+        return from_us(row["rest_until"])
     _update(
         tx,
         scope,
