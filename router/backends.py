@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,8 @@ from router.contract.errors import GatewayError, NotFound, ServerTrouble
 from router.contract.words import Words, words
 from router.media import MediaStore
 from router.settings import Settings
+
+log = logging.getLogger("understudy.backends")
 
 SANDBOX_KEY = "sandbox-understudy"
 SANDBOX_POLL_S = 0.2
@@ -56,6 +59,14 @@ class Backends:
         except GatewayError as error:
             self._broken[name] = error.message
             raise
+        except Exception as error:
+            log.exception("%s cannot be made", info.entry)
+            text = f"{type(error).__name__}: {error}"
+            self._broken[name] = words(
+                f"{info.entry} cannot be started ({text}); see the log",
+                f"{info.entry} を開始できません({text})。ログを確認してください",
+            )
+            raise ServerTrouble(self._broken[name]) from error
         if not isinstance(made, Backend):
             broken = words(
                 f"{info.entry} is not a backend: it lacks a method of router.contract.backend.Backend",
