@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from router.contract.card import InputMedia, ModelCard, ResolvedRequest, Where
-from router.contract.errors import Misfit, UnsupportedRequest
+from router.contract.errors import Misfit, RateLimited, UnsupportedRequest
 from router.contract.fit import fit
 from router.contract.job import Candidate, Decision, Rejected
 from router.contract.request import FrameType, Mode, Substitutes, VideoRequest
@@ -378,6 +378,9 @@ def _cannot_start(
     card, usd = offer.card, price.usd if price else None
     for tried in reversed(ask.tried):
         if tried.model != card.id or tried.free_retry:
+            continue
+        if tried.code == RateLimited.code and not tried.accepted:
+            # The offer itself rests for as long as it asked, and no longer.
             continue
         if tried.accepted:
             return _no(
