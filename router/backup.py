@@ -4,11 +4,13 @@ SQLite files are copied with SQLite's own online backup, so a running server may
 our schema and of the engine's is copied in one repeatable-read transaction.
 """
 
+import gzip
 import io
 import json
 import sqlite3
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,7 @@ from sqlalchemy.engine import make_url
 from router.contract.errors import Conflict, InvalidRequest, ServerTrouble
 from router.contract.words import words
 from router.db import SCHEMA
+from router.media.store import IDENTITY_FILE
 from router.settings import Settings
 
 FORMAT = 1
@@ -43,6 +46,7 @@ def write(settings: Settings, file: Path, *, media: bool) -> dict[str, Any]:
         "made_at": datetime.now(UTC).isoformat(),
         "database": "sqlite" if _is_sqlite(settings) else "postgresql",
         "media": media,
+        "media_store": _media_id(settings),
     }
     try:
         with tarfile.open(part, "w:gz", compresslevel=3) as archive:
@@ -69,6 +73,7 @@ def write(settings: Settings, file: Path, *, media: bool) -> dict[str, Any]:
 def restore(settings: Settings, file: Path) -> dict[str, Any]:
     """Fill an empty data folder (or PostgreSQL database) from an archive."""
     try:
+        _read_through(file)
         with tarfile.open(file, "r:gz") as archive:
             told: dict[str, Any] = json.load(_member(archive, "backup.json"))
             if told.get("format") != FORMAT:
@@ -91,7 +96,11 @@ def restore(settings: Settings, file: Path) -> dict[str, Any]:
                     m for m in archive.getmembers() if m.name == "media" or m.name.startswith("media/")
                 ]
                 archive.extractall(settings.home, members=members, filter="data")
-    except (tarfile.TarError, KeyError, json.JSONDecodeError, EOFError) as error:
+            elif told.get("media_store") and not (settings.media_dir / IDENTITY_FILE).exists():
+                # The media stayed behind: their folder can be put here later, it has this name.
+                settings.media_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (settings.media_dir / IDENTITY_FILE).write_text(told["media_store"], encoding="utf-8")
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, KeyError, ValueError, EOFError) as error:
         raise _broken(file) from error
     except OSError as error:
         raise ServerTrouble(
@@ -101,6 +110,18 @@ def restore(settings: Settings, file: Path) -> dict[str, Any]:
             )
         ) from None
     return told
+
+
+def _read_through(file: Path) -> None:
+    """A damaged archive shows before anything is written."""
+    with gzip.open(file) as stream:
+        while stream.read(1 << 20):
+            pass
+
+
+def _media_id(settings: Settings) -> str | None:
+    path = settings.media_dir / IDENTITY_FILE
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 # -- SQLite
@@ -119,7 +140,10 @@ def _add_sqlite(archive: tarfile.TarFile, settings: Settings) -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / name
-            origin, target = sqlite3.connect(f"file:{source}?mode=ro", uri=True), sqlite3.connect(copy)
+            origin, target = (
+                sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True),
+                sqlite3.connect(copy),
+            )
             try:
                 origin.backup(target)
             finally:
@@ -129,9 +153,10 @@ def _add_sqlite(archive: tarfile.TarFile, settings: Settings) -> None:
 
 
 def _restore_sqlite(archive: tarfile.TarFile, settings: Settings) -> None:
-    for path, name in zip(_paths(settings), (_OURS, _ENGINE), strict=True):
+    for path in _paths(settings):
         if path.exists():
             raise _not_empty(path.name)
+    for path, name in zip(_paths(settings), (_OURS, _ENGINE), strict=True):
         if name in archive.getnames():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             path.write_bytes(_member(archive, name).read())
@@ -186,6 +211,9 @@ def _restore_postgres(archive: tarfile.TarFile, settings: Settings) -> None:
             conn.execute(sql.SQL("DELETE FROM {}").format(name))
             with conn.cursor() as cursor, cursor.copy(sql.SQL("COPY {} FROM STDIN").format(name)) as copy:
                 copy.write(_member(archive, f"postgresql/{SCHEMA}/{table}").read())
+            if table == "attempts":
+                # The processes that carried them are not part of the backup; the next engine takes them over.
+                conn.execute(sql.SQL("UPDATE {} SET carrier = NULL").format(name))
             if conn.execute(
                 "SELECT 1 FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
                 " AND column_name = 'seq'",
