@@ -152,8 +152,11 @@ class Engine:
         if self._leader_conn is not None:
             await asyncio.to_thread(self._leader_conn.close)
         if not self._db.sqlite:
+            # Marked, not deleted: whoever comes next learns from it which attempts may be taken over.
             await self._db.write(
-                lambda tx: tx.conn.execute(sa.delete(executors).where(executors.c.id == self.me))
+                lambda tx: tx.conn.execute(
+                    sa.update(executors).where(executors.c.id == self.me).values(dead=True)
+                )
             )
 
     def _configure(self) -> None:
