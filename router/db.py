@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 import sqlalchemy as sa
 from filelock import FileLock
 from sqlalchemy.engine import make_url
@@ -230,7 +231,7 @@ class Database:
                     self._watch_file(loop)
                 else:
                     self._listen(loop)
-            except (DBAPIError, OSError, RuntimeError):
+            except (DBAPIError, psycopg.Error, OSError, RuntimeError):
                 # The database or the loop is going away or coming back; the planner's slow tick covers the gap.
                 self._stop.wait(1)
 
@@ -287,7 +288,12 @@ class Database:
 
 def migrate(url: str) -> None:
     """Make or bring up to date the tables of a database that nobody has open."""
-    Database(url)._migrate()
+    database = Database(url)
+    try:
+        database._migrate()
+    finally:
+        database._writer.dispose()
+        database._reader.dispose()
 
 
 def _run(tx: Tx, work: Callable[[Tx], Any]) -> tuple[Any, Exception | None]:
