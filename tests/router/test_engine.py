@@ -25,6 +25,7 @@ from tests.router.house import ask, end, kinds, seen_until_end, serving, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+ZERO = Decimal(0)
 SETS = 60
 """Each test takes a set of providers of its own, so that what one test teaches the gateway no other test sees."""
 
@@ -104,7 +105,7 @@ async def test_a_job_completes_and_its_bill_is_the_providers(gateway: Gateway, s
     stage("cheap").looks = (Pending(0.5), Done(Decimal("0.45")))
     job = await run(gateway, stage.cheap)
     assert (job.status, job.backend, job.progress) == (Status.COMPLETED, stage.cheap, 1.0)
-    assert (job.estimate_usd, job.billed_usd, job.reserved_usd) == (Decimal("0.5"), Decimal("0.45"), 0)
+    assert (job.estimate_usd, job.billed_usd, job.reserved_usd) == (Decimal("0.5"), Decimal("0.45"), ZERO)
     assert job.attempts[0].bill_basis == "provider"
     assert await booked(gateway, job) == [(0, 450_000)]
     assert await kinds(gateway, job) == [
@@ -170,7 +171,7 @@ async def test_accepted_then_failed_goes_to_the_next_offer_and_pays_both(
         (stage.cheap, AttemptStatus.FAILED, Decimal("0.25")),
         (stage.dear, AttemptStatus.COMPLETED, Decimal("1.00")),
     ]
-    assert (job.status, job.billed_usd, job.reserved_usd) == (Status.COMPLETED, Decimal("1.25"), 0)
+    assert (job.status, job.billed_usd, job.reserved_usd) == (Status.COMPLETED, Decimal("1.25"), ZERO)
     assert await booked(gateway, job) == [(0, 250_000), (0, 1_000_000)]
     statuses = [status for status, _ in seen]
     assert "queued" not in statuses[statuses.index("in_progress") :]
@@ -184,7 +185,7 @@ async def test_a_failure_of_unknown_cost_is_released_only_where_the_provider_doc
 ) -> None:
     stage(kind).looks = (failing(),)
     job = await run(gateway, f"{kind}{stage.n}")
-    assert (job.status, job.billed_usd, job.reserved_usd) == (Status.FAILED, billed, 0)
+    assert (job.status, job.billed_usd, job.reserved_usd) == (Status.FAILED, billed, ZERO)
     assert job.error is not None and job.error.code == "generation_failed"
 
 
@@ -283,13 +284,13 @@ async def test_a_cut_after_sending_is_unresolved_with_its_money_reserved_until_i
 ) -> None:
     stage("cheap").submits.append(Lose())
     job = await run(gateway, stage.cheap, stage.dear)
-    assert (job.status, job.reserved_usd, job.billed_usd) == (Status.UNRESOLVED, Decimal("0.5"), 0)
+    assert (job.status, job.reserved_usd, job.billed_usd) == (Status.UNRESOLVED, Decimal("0.5"), ZERO)
     assert (stage("cheap").posts, stage("dear").posts) == (1, 0)
     assert job.id in (await gateway.spend()).unresolved
     with pytest.raises(errors.Conflict):
         await gateway.delete(job.id)
     job = await gateway.settle(job.id, Decimal("0.37"))
-    assert (job.status, job.reserved_usd, job.billed_usd) == (Status.FAILED, 0, Decimal("0.37"))
+    assert (job.status, job.reserved_usd, job.billed_usd) == (Status.FAILED, ZERO, Decimal("0.37"))
     assert await booked(gateway, job) == [(0, 370_000)]
     assert job.id not in (await gateway.spend()).unresolved
     assert (stage("cheap").posts, stage("dear").posts) == (1, 0)
@@ -316,7 +317,7 @@ async def test_a_caller_who_allows_it_gets_the_clip_elsewhere_while_the_first_ca
     assert (job.status, job.backend) == (Status.COMPLETED, stage.dear)
     assert (job.billed_usd, job.reserved_usd) == (Decimal("1"), Decimal("0.5"))
     job = await gateway.settle(job.id, Decimal(0))
-    assert (job.status, job.billed_usd, job.reserved_usd) == (Status.COMPLETED, Decimal("1"), 0)
+    assert (job.status, job.billed_usd, job.reserved_usd) == (Status.COMPLETED, Decimal("1"), ZERO)
 
 
 async def test_a_lost_answer_is_found_again_where_the_provider_lists_its_tasks(
@@ -412,13 +413,18 @@ async def test_cancelling_what_waits_costs_nothing(gateway: Gateway, stage: Set)
 
 
 async def test_cancelling_before_the_call_that_spends_buys_nothing(gateway: Gateway, stage: Set) -> None:
-    stage("cheap").before_send = asyncio.Event()
+    send = stage("cheap").before_send = asyncio.Event()
     job = await gateway.submit(ask(stage.cheap))
     await asyncio.wait_for(stage("cheap").reached.wait(), 20)
     await gateway.cancel(job.id)
-    stage("cheap").before_send.set()
+    send.set()
     job = await end(gateway, job)
-    assert (job.status, stage("cheap").posts, job.reserved_usd, job.billed_usd) == (Status.CANCELLED, 0, 0, 0)
+    assert (job.status, stage("cheap").posts, job.reserved_usd, job.billed_usd) == (
+        Status.CANCELLED,
+        0,
+        ZERO,
+        ZERO,
+    )
 
 
 async def test_cancelling_what_runs_ends_it_where_the_provider_agrees(gateway: Gateway, stage: Set) -> None:
@@ -427,7 +433,7 @@ async def test_cancelling_what_runs_ends_it_where_the_provider_agrees(gateway: G
     await until(gateway, job, lambda seen: seen.status is Status.RUNNING)
     await gateway.cancel(job.id)
     job = await end(gateway, job)
-    assert (job.status, job.billed_usd, job.reserved_usd) == (Status.CANCELLED, 0, 0)
+    assert (job.status, job.billed_usd, job.reserved_usd) == (Status.CANCELLED, ZERO, ZERO)
     assert stage("never").cancel_calls == 1
 
 
