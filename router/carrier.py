@@ -532,8 +532,7 @@ class _Carried:
         stops = error.next_step is errors.NextStep.STOP and not isinstance(error, errors.ServerTrouble)
         if isinstance(error, errors.ContentRejected):
             stops = not job.request.preferences.retry_refused
-        tries = len(job.attempts) - _free_retries(job.attempts, self.c.catalog)
-        tries -= isinstance(error, errors.RateLimited)
+        tries = _tries(job.attempts, self.c.catalog)
         return Status.FAILED if stops or tries >= self.c.settings.router.max_attempts else Status.QUEUED
 
     async def _cancelled(self, error: errors.GatewayError, *, accepted: bool) -> None:
@@ -663,16 +662,16 @@ class _Carried:
         self.woken.clear()
 
 
-def _free_retries(attempts: Iterable[Attempt], catalog: Catalog) -> int:
-    """Attempts lost with our own process or turned away by a rate limit: they do not use up the job's tries."""
+def _tries(attempts: Iterable[Attempt], catalog: Catalog) -> int:
+    """Attempts that use up the job's tries: accepted somewhere, and not lost with our own process.
+
+    A refusal at the door costs nothing: the next offer gets its chance, our own device last of all.
+    """
     return sum(
         1
         for a in attempts
-        if a.error is not None
-        and (
-            a.error.code == errors.RateLimited.code
-            or facts.free_retry(catalog.cards.get(a.model), a.error.code)
-        )
+        if a.accepted_at is not None
+        and not (a.error is not None and facts.free_retry(catalog.cards.get(a.model), a.error.code))
     )
 
 

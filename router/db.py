@@ -183,7 +183,9 @@ class Database:
                 if item is None:
                     last = True
                     break
-                batch.append(item)
+                # From here on the caller cannot withdraw it; what was withdrawn before is not written.
+                if item.done.set_running_or_notify_cancel():
+                    batch.append(item)
                 if len(batch) == _TOGETHER:
                     break
                 try:
@@ -208,8 +210,6 @@ class Database:
             fault = _cannot_open(error, self.sqlite) if isinstance(error, DBAPIError) else error
             results = [(None, fault)] * len(batch)
         for item, (value, failure) in zip(batch, results, strict=True):
-            if item.done.cancelled():
-                continue
             if failure is not None:
                 item.done.set_exception(failure)
             else:

@@ -205,8 +205,9 @@ def start_blocked(tx: Tx, catalog: Catalog, card: ModelCard) -> bool:
         return True
     if account is not None and backend_taken[card.backend] >= account:
         return True
-    rest = limits.rests(tx).get(card.id)
-    return rest is not None and rest.until is not None and rest.until > tx.now
+    learned = limits.rests(tx)
+    rests = [learned[scope] for scope in (card.id, card.backend) if scope in learned]
+    return any(rest.key_mark is None and rest.until is not None and rest.until > tx.now for rest in rests)
 
 
 def _occupied(tx: Tx, catalog: Catalog) -> tuple[Counter[str], Counter[str], Counter[str]]:

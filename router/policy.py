@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from router.contract.card import InputMedia, ModelCard, ResolvedRequest, Where
-from router.contract.errors import Misfit, RateLimited, UnsupportedRequest
+from router.contract.errors import Misfit, RateLimited, Unavailable, UnsupportedRequest
 from router.contract.fit import fit
 from router.contract.job import Candidate, Decision, Rejected
 from router.contract.request import FrameType, Mode, Substitutes, VideoRequest
@@ -165,6 +165,8 @@ class _Offered:
     house: bool
     cost: Decimal
     late: bool
+    refused: bool
+    """A rate limit turned this job away here a moment ago."""
 
 
 def decide(facts: Facts, ask: Ask, view: _View | None = None) -> Choice:
@@ -244,7 +246,10 @@ def _weigh(
         price_source=price.source if price else None,
     )
     reserve = to_micros(price.most_usd) if price else 0
-    return _Offered(candidate, resolved, reserve, tier, house, cost if price else Decimal("Infinity"), late)
+    refused = _refused_lately(facts, ask, card)
+    return _Offered(
+        candidate, resolved, reserve, tier, house, cost if price else Decimal("Infinity"), late, refused
+    )
 
 
 def _names(model: str | None, card: ModelCard) -> bool:
@@ -376,28 +381,9 @@ def _cannot_start(
     facts: Facts, ask: Ask, view: _View, offer: OfferFacts, price: Estimate | None
 ) -> Rejected | None:
     card, usd = offer.card, price.usd if price else None
-    for tried in reversed(ask.tried):
-        if tried.model != card.id or tried.free_retry:
-            continue
-        if tried.code == RateLimited.code and not tried.accepted:
-            # The offer itself rests for as long as it asked, and no longer.
-            continue
-        if tried.accepted:
-            return _no(
-                card,
-                "tried",
-                words("already failed for this job", "このジョブですでに失敗しています"),
-                usd=usd,
-            )
-        again = tried.ended_at + AGAIN_AFTER
-        if again > facts.now:
-            return _no(
-                card,
-                tried.code,
-                words("was not available a moment ago", "直前の試行で利用できませんでした"),
-                usd=usd,
-                ready_at=again,
-            )
+    no = _tried_here(facts, ask, card, usd)
+    if no is not None:
+        return no
     if offer.rest is not None:
         return offer.rest.model_copy(update={"usd": usd})
     if offer.half_open and card.id in view.probed:
@@ -430,18 +416,60 @@ def _cannot_start(
     return None
 
 
+def _tried_here(facts: Facts, ask: Ask, card: ModelCard, usd: Decimal | None) -> Rejected | None:
+    """What this job's own earlier attempts say about the offer."""
+    refusals = 0
+    for tried in reversed(ask.tried):
+        # A backend that could not be reached a moment ago is not asked again under another model's name.
+        down = tried.code == Unavailable.code and tried.model.partition("/")[0] == card.backend
+        if tried.free_retry or not (down or tried.model == card.id):
+            continue
+        if tried.accepted:
+            text = words("already failed for this job", "このジョブですでに失敗しています")
+            return _no(card, "tried", text, usd=usd)
+        pause = AGAIN_AFTER
+        if tried.code == RateLimited.code:
+            # The offer rests for as long as it asked; a job that it refuses again and again asks ever more rarely.
+            refusals += 1
+            pause = min(timedelta(seconds=2.0 ** (refusals - 1) - 1), AGAIN_AFTER * 2)
+            last = next(t for t in reversed(ask.tried) if t.model == card.id and t.code == tried.code)
+            again = last.ended_at + pause
+        else:
+            again = tried.ended_at + pause
+        if again > facts.now:
+            text = words("was not available a moment ago", "直前の試行で利用できませんでした")
+            return _no(card, tried.code, text, usd=usd, ready_at=again)
+    return None
+
+
+def _refused_lately(facts: Facts, ask: Ask, card: ModelCard) -> bool:
+    """A rate limit turned this job away a moment ago: whoever else can start goes first.
+
+    Two models of one backend that both refuse, or one where no limit of its own is documented, mean the account.
+    """
+    lately = {
+        t.model
+        for t in ask.tried
+        if t.code == RateLimited.code and not t.accepted and t.ended_at + AGAIN_AFTER > facts.now
+    }
+    there = {model for model in lately if model.partition("/")[0] == card.backend}
+    return card.id in there or len(there) >= (2 if card.limits.windowed else 1)
+
+
 def _order(mode: Mode, o: _Offered) -> tuple[object, ...]:
     """Sort key; ties end with the model id, so that the same input gives the same plan."""
     tail = (o.candidate.seconds, o.candidate.model)
     match mode:
         case Mode.LOCAL_FIRST:
-            return (o.tier, o.late, not o.house, o.cost, *tail)
+            return (o.tier, o.refused, o.late, not o.house, o.cost, *tail)
         case Mode.CHEAPEST:
-            return (o.tier, o.late, o.cost, *tail)
+            return (o.tier, o.refused, o.late, o.cost, *tail)
         case Mode.FASTEST:
-            return (o.tier, o.candidate.seconds, o.cost, o.candidate.model)
+            return (o.tier, o.refused, o.candidate.seconds, o.cost, o.candidate.model)
         case _:
-            return (o.tier, o.late, o.house, o.cost, *tail)
+            # Nobody asked for a surprise: a price we do not know comes after our own device.
+            unpriced = o.candidate.usd is None
+            return (o.tier, o.refused, o.late, unpriced, o.house, o.cost, *tail)
 
 
 def _nothing(

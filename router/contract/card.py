@@ -73,6 +73,11 @@ class Limits(_Value):
     starts_per_day: int | None = Field(default=None, ge=1)
     """Per rolling 24 hours."""
 
+    @property
+    def windowed(self) -> bool:
+        """Whether a rate is documented here: then a 429 is about this row, else about the whole account."""
+        return any((self.starts_per_second, self.starts_per_minute, self.starts_per_day))
+
 
 class Size(_Value):
     """Pixels of one (resolution, aspect ratio) pair."""

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from router.contract.errors import ServerTrouble
-from router.contract.job import Decision, Job, Status
+from router.contract.job import Job, Status
 from router.contract.request import VideoRequest
 from router.contract.words import Lang, Words, words
 from router.demo._cases import CASES, CLOUD, LOCAL, Case
@@ -78,7 +78,7 @@ class Demo:
         if case.expect == "cloud" or case.fault:
             await _cloud_ready(gateway, request)
         if case.fault:
-            await twins.break_with(case.fault, sorted({offer.partition("/")[0] for offer in CLOUD}))
+            await twins.break_with(case.fault, CLOUD)
         with self.console.status(escape(case.title.in_(self.lang))):
             job = await gateway.submit(request)
             async for changed in gateway.watch(job.id):
@@ -97,12 +97,11 @@ class Demo:
         if case.image:
             asset = await gateway.take_upload(await asyncio.to_thread(_example))
             frames = [{"frame_type": "first_frame", "url": f"asset:{asset.id}"}]
-        preferences = {"backends": (*CLOUD, LOCAL), **case.preferences}
         return VideoRequest.model_validate(
             {
                 "prompt": case.prompt,
                 "frame_images": frames,
-                "preferences": preferences,
+                "preferences": dict(case.preferences),
                 "project": "demo",
             }
         )
@@ -217,12 +216,11 @@ def _write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 async def _cloud_ready(gateway: Gateway, request: VideoRequest) -> None:
     """Wait until no earlier case's Retry-After or breaker keeps the cloud away from this one."""
-    wanted = {offer for offer in CLOUD if offer in request.preferences.backends}
     loop = asyncio.get_running_loop()
     until = loop.time() + READY_S
     while loop.time() < until:
-        decision: Decision = await gateway.plan(request)
-        if wanted <= {candidate.model for candidate in decision.candidates} and decision.start_at is None:
+        decision = await gateway.plan(request)
+        if not any(rejected.ready_at is not None for rejected in decision.rejected):
             return
         await asyncio.sleep(0.2)
 
