@@ -106,7 +106,8 @@ def test_every_offer_has_a_word_and_no_plan_breaks_a_limit(facts: Facts, caps: l
         choice = choices[asked.id]
         said = choice.decision
         assert sorted([*(c.model for c in said.candidates), *(r.model for r in said.rejected)]) == ids
-        assert all(x.reason.en and x.reason.ja for x in (*said.candidates, *said.rejected))
+        reasons = [c.reason for c in said.candidates] + [r.reason for r in said.rejected]
+        assert all(reason.en and reason.ja for reason in reasons)
         if choice.resolved is None:
             continue
         most = asked.request.preferences.max_usd
