@@ -48,6 +48,8 @@ ACCEPT_WINDOW_S = 20.0
 OUT_S = 600.0
 """A backend whose key or credit was refused rests this long, unless its key changes."""
 PROGRESS_STEP = 0.01
+MOST_FREE = 50
+"""Attempts lost with our own process that a job may have: one that ends the process every time must end itself."""
 
 
 @dataclass(frozen=True)
@@ -396,10 +398,10 @@ class _Carried:
             bad = errors.OutputInvalid(
                 error.message,
                 backend=self.attempt.backend,
-                billed_usd=self._price_of(look).usd,
                 detail=error.code,
             )
-            await self._failed(bad, accepted=True)
+            # It was made and is charged as a success: what came here is of no use.
+            await self._failed(bad, accepted=True, bill=self._price_of(look))
             return None
         finally:
             await asyncio.to_thread(tmp.unlink, missing_ok=True)
@@ -484,8 +486,8 @@ class _Carried:
 
         await self.c.db.write(commit)
 
-    async def _failed(self, error: errors.GatewayError, *, accepted: bool) -> None:
-        bill = self._failure_bill(error, accepted)
+    async def _failed(self, error: errors.GatewayError, *, accepted: bool, bill: Bill | None = None) -> None:
+        bill = bill or self._failure_bill(error, accepted)
 
         def commit(tx: Tx) -> None:
             job = store.get(tx, self.id)
@@ -667,12 +669,13 @@ def _tries(attempts: Iterable[Attempt], catalog: Catalog) -> int:
 
     A refusal at the door costs nothing: the next offer gets its chance, our own device last of all.
     """
-    return sum(
+    accepted = [a for a in attempts if a.accepted_at is not None]
+    lost = sum(
         1
-        for a in attempts
-        if a.accepted_at is not None
-        and not (a.error is not None and facts.free_retry(catalog.cards.get(a.model), a.error.code))
+        for a in accepted
+        if a.error is not None and facts.free_retry(catalog.cards.get(a.model), a.error.code)
     )
+    return len(accepted) - min(lost, MOST_FREE)
 
 
 def _is_amount(usd: Decimal | None) -> TypeGuard[Decimal]:

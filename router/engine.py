@@ -4,11 +4,12 @@ DBOS executes; our own tables are the truth. A lost or repeated workflow is harm
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,7 +34,7 @@ from router.media import MediaStore
 from router.policy import Choice
 from router.settings import Settings
 from router.store import Waiting
-from router.tables import executors
+from router.tables import attempts, executors
 
 log = logging.getLogger("understudy.engine")
 
@@ -65,6 +66,21 @@ async def carry(job_id: str, n: int) -> None:
 async def attempt(job_id: str, n: int) -> None:
     """Workflow of one attempt, id `<job>:a<n>`."""
     await carry(job_id, n)
+
+
+class _Fenced(errors.ServerTrouble):
+    """Others took over this process's work."""
+
+
+@contextlib.contextmanager
+def _survives(what: str) -> Iterator[None]:
+    """A full disk or a database that went away is no reason to end: nothing is lost, the loop looks again."""
+    try:
+        yield
+    except _Fenced:
+        raise
+    except errors.ServerTrouble as error:
+        log.error("%s waits: %s", what, error)
 
 
 @dataclass(frozen=True)
@@ -297,7 +313,8 @@ class Engine:
     async def _sweep_loop(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
-            await self._sweep()
+            with _survives("looking for open attempts"):
+                await self._sweep()
 
     async def _sweep(self) -> None:
         """Every open attempt must be in somebody's hands: enqueue what a crash left between the two databases."""
@@ -329,7 +346,8 @@ class Engine:
     async def _beat_loop(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
-            await self._beat()
+            with _survives("the heartbeat"):
+                await self._beat()
 
     async def _beat(self) -> None:
         """Say that we live and learn who does not. A process that was declared dead must end: others took its work."""
@@ -364,7 +382,7 @@ class Engine:
 
         dead, me_dead = await self._db.write(beat)
         if me_dead:
-            raise errors.ServerTrouble(
+            raise _Fenced(
                 words(
                     "this process was silent for too long and others took over its work; it ends now",
                     "このプロセスは応答が途絶えたため、他のプロセスが処理を引き継ぎました。終了します",
@@ -399,11 +417,13 @@ class Engine:
 
     async def _retain_loop(self) -> None:
         while True:
-            await self._retain()
+            with _survives("cleaning up"):
+                await self._retain()
             await asyncio.sleep(RETAIN_S)
 
     async def _retain(self) -> None:
         await self._db.write(limits.forget_old)
+        await self._db.write(_forget_dead)
         keep = self._settings.storage.keep_days
         if keep is not None and self._leader:
             before = datetime.now(UTC) - timedelta(days=keep)
@@ -486,6 +506,19 @@ def _out_of_money(job: Job, choice: Choice) -> bool:
         return False
     waits = [r for r in choice.decision.rejected if r.ready_at is not None]
     return bool(waits) and all(r.code == "budget" for r in waits)
+
+
+def _forget_dead(tx: Tx) -> None:
+    """Processes that ended long ago, once no open attempt names them."""
+    busy = sa.select(attempts.c.carrier).where(
+        attempts.c.status.in_(store.OPEN_ATTEMPTS), attempts.c.carrier.is_not(None)
+    )
+    day_ago = tx.us - 86_400_000_000
+    tx.conn.execute(
+        sa.delete(executors).where(
+            executors.c.dead.is_(True), executors.c.beat < day_ago, executors.c.id.not_in(busy)
+        )
+    )
 
 
 def _alive(pid: int, started: int) -> bool:

@@ -171,12 +171,20 @@ def money_left(tx: Tx, settings: Settings) -> Money:
         for name, usd in budget.project_day_usd.items()
     }
     local = tx.now.astimezone(budget.zone)
+    next_month = (local.replace(day=1) + timedelta(days=32)).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0
+    )
+    whole = {"day": budget.day_usd, "month": budget.month_usd}
+    whole |= {f"project {name}": usd for name, usd in budget.project_day_usd.items()}
+    totals = {name: int(usd * 1_000_000) for name, usd in whole.items() if usd is not None}
     midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return Money(
         day=left(budget.day_usd, spent.day),
         month=left(budget.month_usd, spent.month),
         project_day=projects,
         day_turns_at=midnight.astimezone(tx.now.tzinfo),
+        month_turns_at=next_month.astimezone(tx.now.tzinfo),
+        caps=totals,
     )
 
 

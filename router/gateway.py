@@ -312,7 +312,7 @@ class Gateway:
                 tx, job_id, attempt.n, "settled", {"billed_usd": money(billed_usd), "basis": "person"}
             )
             if job.status is Status.UNRESOLVED and len(open_) == 1:
-                store.move_job(tx, job_id, Status.FAILED)
+                store.move_job(tx, job_id, Status.FAILED, error=_settled(billed_usd).model_dump_json())
 
         await self._db.write(close)
         return await self.get(job_id)
@@ -443,6 +443,17 @@ class Gateway:
                     "別の UNDERSTUDY_HOME を使用してください。",
                 )
             )
+
+
+def _settled(billed_usd: Decimal) -> JobError:
+    usd = money(billed_usd)
+    return JobError(
+        code="outcome_unknown",
+        message=words(
+            f"The answer to the paid call was lost; a person settled it at ${usd} by the provider's bill.",
+            f"有料の呼び出しの応答が失われ、プロバイダーの請求に基づき ${usd} で清算されました。",
+        ),
+    )
 
 
 def _someone_lives(tx: Tx) -> bool:

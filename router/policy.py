@@ -52,6 +52,9 @@ class Money:
     month: int | None = None
     project_day: Mapping[str, int] = field(default_factory=dict)
     day_turns_at: datetime | None = None
+    month_turns_at: datetime | None = None
+    caps: Mapping[str, int] = field(default_factory=dict)
+    """The whole budgets: `day`, `month`, and each project's: what is dearer never fits."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ class Choice:
 
 AGAIN_AFTER = timedelta(seconds=30)
 """A job comes back to an offer that was unavailable no sooner than this."""
+PATIENT_REFUSALS = 5
+"""After this many 429s from one offer a job waits longer than the offer asks for."""
 
 
 def plan(facts: Facts, asks: Sequence[Ask]) -> dict[str, Choice]:
@@ -352,18 +357,19 @@ def _money_says(
         )
     lefts = (
         (
+            f"project {project}",
             project_left,
             view.by_project.get(project or "", 0),
             "the project's budget",
             "プロジェクト予算",
-            True,
         ),
-        (money_left.day, view.spent, "today's budget", "本日の予算", True),
-        (money_left.month, view.spent, "this month's budget", "今月の予算", False),
+        ("day", money_left.day, view.spent, "today's budget", "本日の予算"),
+        ("month", money_left.month, view.spent, "this month's budget", "今月の予算"),
     )
-    for left_micros, taken, en, ja, daily in lefts:
+    for name, left_micros, taken, en, ja in lefts:
         if left_micros is not None and most > left_micros - taken:
             left = money(from_micros(max(left_micros - taken, 0)))
+            turns_at = money_left.month_turns_at if name == "month" else money_left.day_turns_at
             return _no(
                 card,
                 "budget",
@@ -372,7 +378,7 @@ def _money_says(
                     f"${money(price.most_usd)} は{ja}に収まりません(残り ${left})",
                 ),
                 usd=price.usd,
-                ready_at=money_left.day_turns_at if daily else None,
+                ready_at=turns_at if most <= money_left.caps.get(name, most) else None,
             )
     return None
 
@@ -418,7 +424,6 @@ def _cannot_start(
 
 def _tried_here(facts: Facts, ask: Ask, card: ModelCard, usd: Decimal | None) -> Rejected | None:
     """What this job's own earlier attempts say about the offer."""
-    refusals = 0
     for tried in reversed(ask.tried):
         # A backend that could not be reached a moment ago is not asked again under another model's name.
         down = tried.code == Unavailable.code and tried.model.partition("/")[0] == card.backend
@@ -427,15 +432,12 @@ def _tried_here(facts: Facts, ask: Ask, card: ModelCard, usd: Decimal | None) ->
         if tried.accepted:
             text = words("already failed for this job", "このジョブですでに失敗しています")
             return _no(card, "tried", text, usd=usd)
-        pause = AGAIN_AFTER
+        again = tried.ended_at + AGAIN_AFTER
         if tried.code == RateLimited.code:
-            # The offer rests for as long as it asked; a job that it refuses again and again asks ever more rarely.
-            refusals += 1
-            pause = min(timedelta(seconds=2.0 ** (refusals - 1) - 1), AGAIN_AFTER * 2)
-            last = next(t for t in reversed(ask.tried) if t.model == card.id and t.code == tried.code)
-            again = last.ended_at + pause
-        else:
-            again = tried.ended_at + pause
+            # The offer rests for as long as it asked; what it refuses for ever is asked ever more rarely.
+            refusals = sum(1 for t in ask.tried if t.model == card.id and t.code == tried.code)
+            slower = 2.0 ** (refusals - PATIENT_REFUSALS) if refusals > PATIENT_REFUSALS else 0.0
+            again = tried.ended_at + min(timedelta(seconds=slower), 2 * AGAIN_AFTER)
         if again > facts.now:
             text = words("was not available a moment ago", "直前の試行で利用できませんでした")
             return _no(card, tried.code, text, usd=usd, ready_at=again)
