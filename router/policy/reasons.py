@@ -1,0 +1,119 @@
+"""One sentence for a decision: why there, or why nowhere, in both languages."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from router.contract.job import Rejected
+from router.contract.request import Mode, VideoRequest
+from router.contract.words import Words, words
+from router.policy.snapshot import Offered
+
+MONEY_CODES = frozenset({"max_usd", "budget", "too_expensive", "price_unknown"})
+"""Rejections that are about money and nothing else."""
+NOT_ASKED_CODES = frozenset({"model", "forbidden", "demo", "mode", "misfit", "task"})
+"""Rejections that say the offer is no answer to this request at all."""
+_NEAR = (
+    "max_usd",
+    "budget",
+    "too_expensive",
+    "price_unknown",
+    "misfit",
+    "tried",
+    "no_key",
+    "demo",
+    "mode",
+    "task",
+)
+
+
+def nearest(rejected: Sequence[Rejected]) -> Rejected | None:
+    """The rejection that the caller is most likely to want to hear about."""
+    rank = {code: i for i, code in enumerate(_NEAR)} | {"model": len(_NEAR) + 1, "forbidden": len(_NEAR) + 1}
+    return min(rejected, key=lambda r: (rank.get(r.code, len(rank)), len(r.reason.en), r.model), default=None)
+
+
+def why_candidate(house: bool, usd: Decimal | None, late: bool) -> Words:
+    """A word or two beside a candidate."""
+    if late:
+        return words("expected after the deadline", "期限に間に合わない見込みです")
+    if house:
+        return words("our own device, no bill", "自前のデバイス(請求なし)")
+    return words("price not known", "価格不明") if usd is None else words("cloud", "クラウド")
+
+
+_BLOCKED = (
+    "too_expensive",
+    "budget",
+    "max_usd",
+    "rate_limited",
+    "unavailable",
+    "breaker_open",
+    "tried",
+    "busy",
+    "quota_exhausted",
+    "authentication_failed",
+    "generation_failed",
+    "unexpected_response",
+)
+
+
+def why_chosen(
+    request: VideoRequest, mode: Mode, best: Offered, rejected: Sequence[Rejected], named: set[str]
+) -> Words:
+    """One sentence; for the understudy it says what kept the cloud off the stage."""
+    if best.tier > 0:
+        why = join(
+            list(_distinct([r for r in rejected if r.code in _BLOCKED and r.model in named]).values())[:3]
+        )
+        return words(
+            f"stands in for {request.model}" + (f": {why.en}" if why.en else ""),
+            f"{request.model} の代役" + (f": {why.ja}" if why.ja else ""),
+        )
+    blocked = [r for r in rejected if r.code in _BLOCKED and r.backend != best.candidate.backend]
+    if best.house and mode is Mode.CLOUD_FIRST and blocked:
+        reasons = join(list(_distinct(blocked).values())[:3])
+        return words(f"local stands in: {reasons.en}", f"ローカルが代役: {reasons.ja}")
+    if request.model == best.candidate.model:
+        return words("the model that was named", "指定されたモデルです")
+    if best.house and mode is Mode.CLOUD_FIRST:
+        return words("local: no cloud model can do it", "ローカル: 対応できるクラウドモデルがありません")
+    return _MODE_WORDS[mode, best.house]
+
+
+_MODE_WORDS = {
+    (Mode.CLOUD_FIRST, False): words(
+        "cloud first: the cheapest cloud model that can start now",
+        "cloud-first: 今すぐ開始できる最も安いクラウドモデル",
+    ),
+    (Mode.LOCAL_FIRST, True): words(
+        "local first: our own device can do it", "local-first: 自前のデバイスで実行できます"
+    ),
+    (Mode.LOCAL_FIRST, False): words(
+        "local cannot take it: the cheapest cloud model",
+        "ローカルでは実行できないため、最も安いクラウドモデル",
+    ),
+    **{
+        (Mode.CHEAPEST, house): words("the cheapest that fits", "条件に合う中で最も安いモデル")
+        for house in (True, False)
+    },
+    **{
+        (Mode.FASTEST, house): words("expected to finish first", "最も早く完了する見込み")
+        for house in (True, False)
+    },
+    (Mode.LOCAL_ONLY, True): words(
+        "local only: nothing leaves the house", "local-only: 外部には送信しません"
+    ),
+}
+
+
+def _distinct(blocked: Sequence[Rejected]) -> dict[str, Words]:
+    """One reason per backend."""
+    found: dict[str, Words] = {}
+    for r in blocked:
+        found.setdefault(r.backend, words(f"{r.backend}: {r.reason.en}", f"{r.backend}: {r.reason.ja}"))
+    return found
+
+
+def join(reasons: Sequence[Words]) -> Words:
+    """Several reasons in one line."""
+    return words("; ".join(r.en for r in reasons), "、".join(r.ja for r in reasons))
