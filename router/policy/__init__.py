@@ -87,7 +87,7 @@ def decide(facts: Facts, ask: Ask, view: View | None = None) -> Choice:
             rejected.append(found)
     offered.sort(key=lambda o: _order(mode, o))
     candidates = tuple(o.candidate for o in offered)
-    if offered:
+    if offered and not _worth_waiting(facts, ask, mode, offered[0], rejected):
         best = offered[0]
         decision = Decision(
             at=facts.now,
@@ -167,6 +167,18 @@ def _order(mode: Mode, o: Offered) -> tuple[object, ...]:
             # Nobody asked for a surprise: a price we do not know comes after our own device.
             unpriced = o.candidate.usd is None
             return (o.tier, o.refused, o.late, unpriced, o.house, o.cost, *tail)
+
+
+def _worth_waiting(facts: Facts, ask: Ask, mode: Mode, best: Offered, rejected: Sequence[Rejected]) -> bool:
+    """`cloud_patience_s`: the understudy waits in the wings while a cloud offer's rest ends soon enough."""
+    if mode is not Mode.CLOUD_FIRST or not best.house or facts.patience_s <= 0:
+        return False
+    until = (ask.created_at or facts.now) + timedelta(seconds=facts.patience_s)
+    cloud = {offer.card.id for offer in facts.offers if offer.card.where is Where.CLOUD}
+    return any(
+        r.model in cloud and r.code != "budget" and r.ready_at is not None and r.ready_at <= until
+        for r in rejected
+    )
 
 
 def _nothing(

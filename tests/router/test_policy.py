@@ -1,6 +1,7 @@
 """The planner as a pure function: order by mode, reasons for all, nothing above a cap."""
 
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 
 from router import policy
 from router.contract.card import ModelCard
+from router.contract.job import Rejected
 from router.contract.request import Mode, VideoRequest
-from router.policy import Ask, Facts, Money, OfferFacts
+from router.contract.words import same
+from router.policy import Ask, Facts, Money, OfferFacts, Tried
 from router.pricing import to_micros
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -123,3 +126,62 @@ def test_every_offer_has_a_word_and_no_plan_breaks_a_limit(facts: Facts, caps: l
         started = [c for c in choices.values() if c.resolved and c.resolved.model == o.card.id]
         assert o.room is None or len(started) <= max(o.room, 0)
         assert not o.half_open or len(started) <= 1
+
+
+def _resting(offer: OfferFacts, seconds: float) -> OfferFacts:
+    until = NOW + timedelta(seconds=seconds)
+    why = same("rests")
+    rest = Rejected(
+        backend=offer.card.backend, model=offer.card.id, code="rate_limited", reason=why, ready_at=until
+    )
+    return replace(offer, rest=rest)
+
+
+def _tried(offer: OfferFacts, code: str, *, ago: float = 1, accepted: bool = False) -> Tried:
+    return Tried(offer.card.id, code, accepted, NOW - timedelta(seconds=ago))
+
+
+def test_patience_waits_for_a_cloud_offer_whose_rest_ends_in_time() -> None:
+    patient = Facts(NOW, (_resting(SLOW_CHEAP, 8), OURS), patience_s=10)
+    waiting = replace(ask(), created_at=NOW)
+    choice = policy.decide(patient, waiting)
+    assert (choice.resolved, choice.wake_at) == (None, NOW + timedelta(seconds=8))
+    for impatient in (replace(patient, patience_s=5), replace(patient, mode=Mode.CHEAPEST)):
+        chosen = policy.decide(impatient, waiting).resolved
+        assert chosen is not None
+        assert chosen.backend == "ours"
+
+
+def test_a_cloud_that_just_said_429_goes_behind_our_own_device_even_after_its_rest() -> None:
+    turned_away = replace(ask(), tried=(_tried(SLOW_CHEAP, "rate_limited"),))
+    chosen = policy.decide(Facts(NOW, (SLOW_CHEAP, OURS)), turned_away).resolved
+    assert chosen is not None
+    assert chosen.backend == "ours"
+    again = policy.decide(Facts(NOW, (SLOW_CHEAP,)), turned_away).resolved
+    assert again is not None
+    assert again.backend == "cheap"
+
+
+def test_a_backend_that_is_down_is_not_asked_again_under_another_models_name() -> None:
+    second = OfferFacts(SLOW_CHEAP.card.model_copy(update={"id": "cheap/other", "wire_id": "other"}))
+    down = replace(ask(), tried=(_tried(SLOW_CHEAP, "unavailable"),))
+    choice = policy.decide(Facts(NOW, (SLOW_CHEAP, second, OURS)), down)
+    assert [c.backend for c in choice.decision.candidates] == ["ours"]
+
+
+def test_a_price_nobody_knows_comes_after_our_own_device_and_never_under_a_cap() -> None:
+    unknown = OfferFacts(card("secret", None))
+    free = policy.decide(Facts(NOW, (unknown, OURS)), ask())
+    assert [c.backend for c in free.decision.candidates] == ["ours", "secret"]
+    capped = policy.decide(Facts(NOW, (unknown,)), ask(max_usd="5"))
+    assert [(r.backend, r.code) for r in capped.decision.rejected] == [("secret", "price_unknown")]
+
+
+def test_a_used_up_month_is_waited_for_and_a_job_dearer_than_the_whole_budget_is_not() -> None:
+    turns = NOW + timedelta(days=10)
+    price = to_micros(Decimal("0.50"))
+    empty = Money(month=0, month_turns_at=turns, caps={"month": price})
+    choice = policy.decide(Facts(NOW, (SLOW_CHEAP,), money=empty), ask())
+    assert (choice.wake_at, choice.hopeless) == (turns, False)
+    small = replace(empty, caps={"month": price - 1})
+    assert policy.decide(Facts(NOW, (SLOW_CHEAP,), money=small), ask()).hopeless
