@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ GUIDANCE = 2.5
 
 def quiet_cpu() -> None:
     """Two threads and no denormal numbers: both matter on a small CPU."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     torch.set_flush_denormal(True)
 
 

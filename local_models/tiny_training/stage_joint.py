@@ -73,9 +73,11 @@ class LatentPool:
 
 
 def load_vae(work: Path) -> Any:
-    """The trained VAE, with its latent statistics once they are measured."""
+    """The trained VAE, polished where that was done, with its latent statistics once they are measured."""
     vae = models.build_vae()
-    vae.load_state_dict(torch.load(work / "vae.pt", weights_only=True)["vae"])
+    polished = work / "vae_polished.pt"
+    best = polished if polished.exists() else work / "vae.pt"
+    vae.load_state_dict(torch.load(best, weights_only=True)["vae"])
     statistics = work / "statistics.pt"
     if statistics.exists():
         saved = torch.load(statistics, weights_only=True)

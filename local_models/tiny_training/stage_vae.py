@@ -22,6 +22,8 @@ PICTURE_SHARE = 0.12
 IMAGE_RATE = 1.5e-3
 CLIP_RATE = 5e-4
 LATENT_NOISE = 0.15
+POLISH_RATE = 6e-4
+POLISH_NOISE = 0.1
 SCALE_PENALTY = 1e-3
 
 
@@ -119,6 +121,48 @@ def train(work: Path, budget: float) -> None:
             )
             _save(path, vae, optimiser, step, clock.elapsed)
     _save(path, vae, optimiser, step, clock.elapsed)
+
+
+def polish(work: Path, budget: float) -> None:
+    """Train the decoder alone for `budget` seconds: the latents, and what was learnt from them, stay valid."""
+    models.quiet_cpu()
+    torch.manual_seed(5)
+    rng = random.Random(5)
+    vae = models.build_vae()
+    vae.load_state_dict(torch.load(work / "vae.pt", weights_only=True)["vae"])
+    full = models.FullClipVAE(vae)
+    parameters = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=POLISH_RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    combos = scenes.train_combos()
+    test = scenes.render([scenes.sample_scene(c, rng) for c in scenes.held_out_combos()[::12]])
+    clock = models.Clock(budget)
+    clock.start()
+    step = 0
+    while clock.progress < 1:
+        fall = 0.5 * (1 + math.cos(math.pi * clock.progress))
+        for group in optimiser.param_groups:
+            group["lr"] = POLISH_RATE * min(1.0, (step + 1) / 60) * max(0.01, fall)
+        loss = torch.zeros(())
+        for clips in (image_batch(rng, combos, MIXED_IMAGES), batch(rng, combos, CLIP_BATCH)):
+            with torch.no_grad():
+                latents = full.encode(clips)
+                latents = latents + POLISH_NOISE * torch.randn_like(latents)
+            error = full.decode(latents) - clips
+            loss = loss + error.abs().mean() + 2 * error.square().mean()
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        step += 1
+        if step % 100 == 0:
+            with torch.no_grad():
+                seen = full.decode(full.encode(test)).clamp(-1, 1)
+            first, whole = psnr(seen[:, :, 0], test[:, :, 0]), psnr(seen, test)
+            log.info(
+                f"polish step {step} time {clock.elapsed:.0f} clip {whole:.1f} dB first frame {first:.1f} dB"
+            )
+            torch.save({"vae": vae.state_dict()}, work / "vae_polished.pt")
+    torch.save({"vae": vae.state_dict()}, work / "vae_polished.pt")
 
 
 def _save(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from local_models.tiny_training import stage_joint, stage_text, stage_vae
 
-STAGES = ("vae", "text", "pool", "joint", "export")
+STAGES = ("vae", "polish", "text", "pool", "joint", "export")
 WEIGHTS = Path(__file__).resolve().parents[1] / "tiny" / "weights"
 
 
@@ -20,6 +20,7 @@ def main() -> None:
         "--work", type=Path, required=True, help="folder for checkpoints, outside the repository"
     )
     parser.add_argument("--vae-seconds", type=float, default=1200)
+    parser.add_argument("--polish-seconds", type=float, default=1000)
     parser.add_argument("--text-seconds", type=float, default=150)
     parser.add_argument("--joint-seconds", type=float, default=2400)
     parser.add_argument(
@@ -31,6 +32,8 @@ def main() -> None:
     for stage in STAGES if given.stage == "all" else (given.stage,):
         if stage == "vae":
             stage_vae.train(given.work, given.vae_seconds)
+        elif stage == "polish":
+            stage_vae.polish(given.work, given.polish_seconds)
         elif stage == "text":
             stage_text.train(given.work, given.text_seconds)
         elif stage == "pool":
