@@ -19,10 +19,10 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for checkpoints, outside the repository"
     )
-    parser.add_argument("--vae-seconds", type=float, default=1200)
-    parser.add_argument("--polish-seconds", type=float, default=1000)
-    parser.add_argument("--text-seconds", type=float, default=150)
-    parser.add_argument("--joint-seconds", type=float, default=2400)
+    parser.add_argument("--vae-seconds", type=float, default=1140)
+    parser.add_argument("--polish-seconds", type=float, default=1080)
+    parser.add_argument("--text-seconds", type=float, default=240)
+    parser.add_argument("--joint-seconds", type=float, default=2580)
     parser.add_argument(
         "--target", type=Path, default=WEIGHTS, help="where `export` writes the diffusers directory"
     )
