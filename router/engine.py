@@ -23,7 +23,7 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
 from router import facts, ledger, limits, policy, retention, store
 from router.backends import Backends
-from router.carrier import Carrier
+from router.carrier import Carrier, Parts
 from router.catalog import Catalog
 from router.contract import errors
 from router.contract.card import Where
@@ -117,7 +117,8 @@ class Engine:
         self._backends = backends
         self.me = "local" if db.sqlite else f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._dead: frozenset[str] = frozenset()
-        self.carrier = Carrier(db, settings, catalog, backends, media, me=self.me, dead=lambda: self._dead)
+        parts = Parts(db, settings, catalog, backends, media, self.me, lambda: self._dead)
+        self.carrier = Carrier(parts)
         self._media = media
         self._tasks: list[asyncio.Task[None]] = []
         self._leader = db.sqlite
