@@ -36,8 +36,8 @@ RUNWAY_LIMITS = """
 id = "runway/gen4.5"
 limits = { max_in_flight = 60, starts_per_day = 20000 }
 """
-IN_FLIGHT = 24
-"""Jobs waiting or running at once while the kills go on, so that each kill hits work in every state."""
+RENDER_S = 2.0
+"""Longer than a server lives between two kills on average, so that each kill hits work in every state."""
 FIRST_PROGRESS_LIMIT_S = 3.0
 
 
@@ -87,6 +87,7 @@ class Rehearsal:
         self.accepted: dict[str, str] = {}
         self.first_progress: list[float] = []
         self.in_doubt = 0
+        self.permits = asyncio.Semaphore(0)
 
     async def run(self) -> Report:
         """The whole rehearsal."""
@@ -96,12 +97,14 @@ class Rehearsal:
         with SandboxProcess() as sandbox:
             self.environ["UNDERSTUDY_SANDBOX_URL"] = sandbox.url
             for provider in ("runway", "fal"):
-                sandbox.settings(provider, render_seconds=1.0, concurrency=200, per_day=100_000)
+                sandbox.settings(provider, render_seconds=RENDER_S, concurrency=200, per_day=100_000)
             started = time.monotonic()
             await self._start()
             feeding = asyncio.create_task(self._feed())
             try:
-                for _ in range(self.kills):
+                for kill in range(self.kills):
+                    # New work for every life of the server, spread so that the last kill finds some too.
+                    self._allow(self.jobs * (kill + 1) // self.kills - self.jobs * kill // self.kills)
                     await asyncio.sleep(self.random.uniform(0.3, 2.5))
                     # Answers that come late make the moment of doubt wide enough to be hit.
                     sandbox.post_fault(
@@ -123,6 +126,7 @@ class Rehearsal:
     async def _start(self) -> None:
         at = time.monotonic()
         before = await asyncio.to_thread(self._last_event)
+        open_ = await asyncio.to_thread(self._open_attempts)
         self.server = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "router", "serve", "--no-page", "--port", str(self.port)),
@@ -131,7 +135,7 @@ class Rehearsal:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        waits = before is not None and bool(self.accepted)
+        waits = before is not None and open_ > 0
         while time.monotonic() - at < 60:
             if self.server.returncode is not None:
                 raise RuntimeError(f"the server ended by itself with {self.server.returncode}")
@@ -141,9 +145,6 @@ class Rehearsal:
             if not waits and await self._healthy():
                 return
             await asyncio.sleep(0.02)
-        if waits and await self._healthy():
-            # Everything had ended before the kill: there was nothing to recover.
-            return
         raise RuntimeError("the server did not come up within a minute")
 
     async def _healthy(self) -> bool:
@@ -190,6 +191,10 @@ class Rehearsal:
         found = self._ask("SELECT coalesce(max(seq), 0) FROM events WHERE attempt IS NOT NULL")
         return None if found is None else int(found)
 
+    def _open_attempts(self) -> int:
+        states = "('submitting', 'sending', 'running', 'fetching')"
+        return int(self._ask(f"SELECT count(*) FROM attempts WHERE status IN {states}") or 0)
+
     def _sending(self) -> int:
         return int(self._ask("SELECT count(*) FROM attempts WHERE status = 'sending'") or 0)
 
@@ -197,34 +202,31 @@ class Rehearsal:
 
     async def _feed(self) -> None:
         """Submit all jobs, each under its own key, again and again until the server acknowledged it."""
-        gate = asyncio.Semaphore(IN_FLIGHT)
-        await asyncio.gather(*(self._submit(i, gate) for i in range(self.jobs)))
+        await asyncio.gather(*(self._submit(i) for i in range(self.jobs)))
 
-    async def _submit(self, number: int, gate: asyncio.Semaphore) -> None:
-        async with gate:
-            body = {
-                "prompt": f"clip {number}",
-                "model": MODELS[number % len(MODELS)],
-                "preferences": {"substitutes": "none"},
-            }
-            key = f"crash-{number}"
-            while True:
-                with suppress(httpx.HTTPError):
-                    async with httpx.AsyncClient(
-                        base_url=f"http://127.0.0.1:{self.port}", timeout=20
-                    ) as client:
-                        if key not in self.accepted:
-                            answer = await client.post(
-                                "/v1/videos", json=body, headers={"Idempotency-Key": key}
-                            )
-                            answer.raise_for_status()
-                            self.accepted[key] = answer.json()["id"]
-                        view = (
-                            (await client.get(f"/v1/videos/{self.accepted[key]}")).raise_for_status().json()
-                        )
-                        if view["state"] in {"completed", "failed", "cancelled", "unresolved"}:
-                            return
-                await asyncio.sleep(0.3)
+    def _allow(self, more: int) -> None:
+        for _ in range(more):
+            self.permits.release()
+
+    async def _submit(self, number: int) -> None:
+        await self.permits.acquire()
+        body = {
+            "prompt": f"clip {number}",
+            "model": MODELS[number % len(MODELS)],
+            "preferences": {"substitutes": "none"},
+        }
+        key = f"crash-{number}"
+        while True:
+            with suppress(httpx.HTTPError):
+                async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=20) as client:
+                    if key not in self.accepted:
+                        answer = await client.post("/v1/videos", json=body, headers={"Idempotency-Key": key})
+                        answer.raise_for_status()
+                        self.accepted[key] = answer.json()["id"]
+                    view = (await client.get(f"/v1/videos/{self.accepted[key]}")).raise_for_status().json()
+                    if view["state"] in {"completed", "failed", "cancelled", "unresolved"}:
+                        return
+            await asyncio.sleep(0.3)
 
     async def _until_ended(self) -> None:
         """Every acknowledged job has come to an end that stays."""
