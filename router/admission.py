@@ -1,7 +1,8 @@
 """What every door shares before a job exists: checks, inputs, the preview of the decision, the first refusal."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 
 from router import facts, policy, store
@@ -122,12 +123,14 @@ class Admission:
         inputs: dict[FrameType | int, InputMedia] = {}
         frames = []
         for frame in request.frame_images:
-            asset = await self._media.take_reference(frame.url, "image", allow_private=private)
+            with _about("frame_images"):
+                asset = await self._media.take_reference(frame.url, "image", allow_private=private)
             inputs[frame.frame_type] = InputMedia(asset=asset)
             frames.append(frame.model_copy(update={"url": f"asset:{asset.id}"}))
         references = []
         for index, reference in enumerate(request.input_references):
-            media = await self._take_reference(reference, private)
+            with _about("input_references"):
+                media = await self._take_reference(reference, private)
             inputs[index] = media
             keep = reference.url.startswith("job:")
             url = reference.url if keep else f"asset:{media.asset.id}"
@@ -186,6 +189,16 @@ class Admission:
             until = request.preferences.deadline or default
             if all(r.ready_at is not None and r.ready_at > until for r in waits):
                 raise errors.BudgetExceeded(decision.reason)
+
+
+@contextmanager
+def _about(field: str) -> Iterator[None]:
+    """The media room does not know which field its input came from."""
+    try:
+        yield
+    except errors.InvalidRequest as error:
+        error.param = error.param or field
+        raise
 
 
 def _source_ref(job: Job) -> str | None:

@@ -29,7 +29,9 @@ _NEAR = (
 def nearest(rejected: Sequence[Rejected]) -> Rejected | None:
     """The rejection that the caller is most likely to want to hear about."""
     rank = {code: i for i, code in enumerate(_NEAR)} | {"model": len(_NEAR) + 1, "forbidden": len(_NEAR) + 1}
-    return min(rejected, key=lambda r: (rank.get(r.code, len(rank)), len(r.reason.en), r.model), default=None)
+    return min(
+        rejected, key=lambda r: (rank.get(r.code, len(_NEAR)), len(r.reason.en), r.model), default=None
+    )
 
 
 def why_candidate(house: bool, usd: Decimal | None, late: bool) -> Words:

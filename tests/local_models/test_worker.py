@@ -86,7 +86,7 @@ def test_a_clip_that_cannot_be_written_is_told(weights: "Folders", tmp_path: Pat
         (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "oom"),
         (ValueError("out of memory"), "error"),
         (OSError(errno.ENOSPC, "No space left on device"), "disk"),
-        (OSError(errno.EACCES, "Permission denied", "/home/someone/secret.bin"), "error"),
+        (OSError(errno.EACCES, "Permission denied", "/srv/someone/secret.bin"), "error"),
         (RuntimeError(""), "error"),
     ],
 )

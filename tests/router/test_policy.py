@@ -185,3 +185,13 @@ def test_a_used_up_month_is_waited_for_and_a_job_dearer_than_the_whole_budget_is
     assert (choice.wake_at, choice.hopeless) == (turns, False)
     small = replace(empty, caps={"month": price - 1})
     assert policy.decide(Facts(NOW, (SLOW_CHEAP,), money=small), ask()).hopeless
+
+
+def test_a_named_model_that_is_not_set_up_is_what_the_refusal_talks_about() -> None:
+    missing = Rejected(
+        backend="ours", model="ours/clip", code="no_weights", reason=same("its weights are not here")
+    )
+    named = replace(ask(), request=VideoRequest(prompt="a ball", model="ours/clip"))
+    choice = policy.decide(Facts(NOW, (SLOW_CHEAP, replace(OURS, unusable=missing))), named)
+    assert choice.hopeless
+    assert "its weights are not here" in choice.decision.reason.en
