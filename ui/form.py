@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from router.contract.card import ModelCard
 from router.contract.errors import InvalidRequest
 from router.contract.job import Job
+from router.contract.refusals import complaint
 from router.contract.request import CAMERA_PRESETS, FrameType, Mode, Quality, Task, VideoRequest
 from router.contract.words import Words, words
 from router.gateway import ModelRow
@@ -165,9 +166,11 @@ def _finding(item: object) -> Words:
     if item["type"] == "string_too_long":
         made = {lang: Text(lang)("e_too_long", field=labels[lang], limit=f"{limit:,}") for lang in LANGS}
     else:
-        message = str(item["msg"]).removeprefix("Value error, ")
+        _, said = complaint(item)
         made = {
-            lang: Text(lang)("e_field", field=labels[lang], message=message) if labels[lang] else message
+            lang: Text(lang)("e_field", field=labels[lang], message=said.in_(lang))
+            if labels[lang]
+            else said.in_(lang)
             for lang in LANGS
         }
     return words(made["en"], made["ja"])

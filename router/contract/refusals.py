@@ -129,7 +129,7 @@ def told(
     """As `refusal`, from the rows of `ValidationError.errors()`."""
     texts: dict[str, Words] = {}
     for item in items:
-        path, text = _complaint(item, known)
+        path, text = complaint(item, known)
         head, dot, rest = path.partition(".")
         path = (names or {}).get(head, head) + dot + rest
         texts.setdefault(path, text)
@@ -144,7 +144,7 @@ def told(
     return InvalidRequest(words(en, ja), param=next(iter(texts), None) or None)
 
 
-def _complaint(item: Mapping[str, Any], known: tuple[str, ...]) -> tuple[str, Words]:
+def complaint(item: Mapping[str, Any], known: tuple[str, ...] = ()) -> tuple[str, Words]:
     """The field's path as the caller writes it, and what is wrong there."""
     parts = [
         str(part)[:NAME_MAX] for part in item["loc"] if _WRITTEN.match(str(part)) and part not in _BRANCHES
