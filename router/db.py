@@ -81,7 +81,9 @@ class Pulse:
         """Return the count once it differs from `since`, or after the time."""
         if self.count == since:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
+                # Not wait_for: on Python 3.11 it can swallow a cancellation that comes with the change.
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()
         return self.count
 
 

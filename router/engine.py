@@ -123,6 +123,7 @@ class Engine:
         self._tasks: list[asyncio.Task[None]] = []
         self._leader = db.sqlite
         self._leader_conn: sa.Connection | None = None
+        self._stray: set[str] = set()
         self._planned = (-1, datetime.now(UTC))
         """The newest event of the last plan, and when to plan again without one."""
         self.failed: asyncio.Future[None] | None = None
@@ -321,6 +322,7 @@ class Engine:
         """Every open attempt must be in somebody's hands: enqueue what a crash left between the two databases."""
         open_ = await self._db.read(store.open_attempts)
         mine = [(j, n, b) for j, n, b in open_ if not self.carrier.carries(j, n)]
+        stray: set[str] = set()
         for start in range(0, len(mine), 200):
             part = mine[start : start + 200]
             ids = [f"{j}:a{n}" for j, n, _ in part]
@@ -341,6 +343,13 @@ class Engine:
                 elif found.status == "PENDING" and found.executor_id in self._dead:
                     queue = GPU if where is Where.HOUSE else CLOUD
                     await asyncio.to_thread(DBOS.resume_workflows, [found.workflow_id], queue_name=queue)
+                elif found.status == "PENDING" and found.executor_id == self.me:
+                    # DBOS believes that we carry it and we do not: give it one sweep's time, then start it anew.
+                    if found.workflow_id in self._stray:
+                        await self._enqueue(job_id, n, where, again=f":r{secrets.token_hex(3)}")
+                    else:
+                        stray.add(found.workflow_id)
+        self._stray = stray
 
     # -- several processes on PostgreSQL
 

@@ -348,7 +348,9 @@ class Carried(Ends):
     async def _sleep(self, seconds: float) -> None:
         """Until the time is over or somebody wants the job cancelled."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.grip.woken.wait(), max(seconds, 0.02))
+            # Not wait_for: on Python 3.11 it can swallow a cancellation that comes with the wake-up.
+            async with asyncio.timeout(max(seconds, 0.02)):
+                await self.grip.woken.wait()
         self.grip.woken.clear()
 
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from router.contract.errors import ServerTrouble
-from router.db import Database, Tx, get_meta, set_meta
+from router.db import Database, Pulse, Tx, get_meta, set_meta
 from router.tables import meta
 from tests.router.conftest import DatabaseUrl
 from tests.sandbox_process import ROOT
@@ -92,3 +92,21 @@ async def test_what_is_no_database_is_said_in_words(tmp_path: Path) -> None:
         await Database.open(f"sqlite:///{tmp_path / 'ours.sqlite'}")
     with pytest.raises(ServerTrouble, match="UNDERSTUDY_DATABASE_URL"):
         await Database.open("nonsense")
+
+
+async def test_a_cancel_that_comes_with_a_change_still_cancels() -> None:
+    pulse = Pulse()
+
+    async def loops() -> None:
+        while True:
+            await pulse.wait(pulse.count, 20)
+
+    task = asyncio.create_task(loops())
+    await asyncio.sleep(0)
+    # Both in the same turn of the loop, as when a server stops while a job writes its progress.
+    pulse.fire()
+    await asyncio.sleep(0)
+    task.cancel()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
