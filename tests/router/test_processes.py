@@ -30,6 +30,10 @@ def _environ(home: Path, **more: str) -> dict[str, str]:
     }
 
 
+def _takes_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def cli(home: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     """Starts `understudy ...` on the test's data folder; whatever is left is killed at the end."""
@@ -44,6 +48,8 @@ def cli(home: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell ignores Ctrl-C for what it runs in the background, and children inherit that.
+            preexec_fn=_takes_interrupts,
         )
         started.append(process)
         return process
