@@ -23,7 +23,7 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
 from router import facts, ledger, limits, policy, retention, store
 from router.backends import Backends
-from router.carrier import Carrier, Parts
+from router.carrier import Carrier, Parts, end
 from router.catalog import Catalog
 from router.contract import errors
 from router.contract.card import Where
@@ -157,9 +157,7 @@ class Engine:
     async def stop(self) -> None:
         """Plan nothing more, let calls that spend get their answers, then leave; the next engine goes on."""
         global _carrier
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self.carrier.nothing_in_doubt(60)
         # Workflows in flight stay PENDING: they are durable and the next engine carries them on.
         await self.carrier.let_go()

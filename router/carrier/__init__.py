@@ -2,13 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from router import store
 from router.carrier.attempt import Carried, Grip
 from router.carrier.parts import Parts
 
-__all__ = ["Carrier", "Parts"]
+__all__ = ["Carrier", "Parts", "end"]
+
+
+async def end(tasks: Collection[asyncio.Task[None]], within_s: float = 10) -> None:
+    """Cancel until they are over: a library that swallows one cancellation must not keep a server from stopping."""
+    pending = set(tasks)
+    until = asyncio.get_running_loop().time() + within_s
+    while pending and asyncio.get_running_loop().time() < until:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.5)
 
 
 class Carrier:
@@ -63,10 +73,7 @@ class Carrier:
 
     async def let_go(self) -> None:
         """Stop carrying; every attempt stays where it is for the next engine."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(self._tasks)
 
     @contextlib.contextmanager
     def _spending(self) -> Iterator[None]:
