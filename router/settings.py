@@ -38,6 +38,7 @@ class RouterSettings(_Section):
     cloud_patience_s: float = Field(default=0, ge=0)
     """How long a resting cloud offer may be waited for in `cloud-first`."""
     max_attempts: int = Field(default=6, ge=1, le=50)
+    """Attempts that a backend accepted, per job; what was refused at the door does not count."""
     give_up_s: float | None = Field(default=None, gt=0)
     """Seconds after which an accepted attempt is given up; absent: each model's own longest time."""
 
