@@ -472,7 +472,7 @@ def _cancel_waiting(tx: Tx, job: Job) -> None:
 def _give_up(tx: Tx, job: Job, choice: Choice) -> None:
     """No offer is left: the last attempt's error says most, else the decision's reason."""
     last = job.attempts[-1].error if job.attempts else None
-    code = "budget_exceeded" if _money_only(choice) else "unsupported_request"
+    code = "budget_exceeded" if _about_money(choice) else "unsupported_request"
     if last is not None:
         text = words(
             f"{last.message.en}; then {choice.decision.reason.en}",
@@ -491,7 +491,7 @@ def _give_up(tx: Tx, job: Job, choice: Choice) -> None:
         store.event(tx, job.id, None, "failed", {"code": error.code, "message": error.message.en})
 
 
-def _money_only(choice: Choice) -> bool:
+def _about_money(choice: Choice) -> bool:
     return any(r.code in policy.MONEY_CODES for r in choice.decision.rejected)
 
 

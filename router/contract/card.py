@@ -161,7 +161,6 @@ class ModelCard(_Value):
     effects: tuple[str, ...] = ()
     options: dict[str, Any] = Field(default_factory=dict)
     """`provider_options` keys this model takes: name -> description."""
-    requires_prompt_words: Words | None = None
     limits: Limits = Limits()
     typical_seconds: float = Field(default=120, gt=0)
     longest_seconds: float | None = Field(default=None, gt=0)

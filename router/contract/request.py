@@ -294,11 +294,6 @@ class VideoRequest(_Value):
             return self.task
         return Task.IMAGE_TO_VIDEO if self.frame_images else Task.TEXT_TO_VIDEO
 
-    @property
-    def substitutes(self) -> Substitutes | None:
-        """As the caller said; the policy fills in the server's default."""
-        return self.preferences.substitutes
-
     def frame(self, kind: FrameType) -> FrameImage | None:
         """The image for that end of the clip, if given."""
         return next((image for image in self.frame_images if image.frame_type is kind), None)
