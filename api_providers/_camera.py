@@ -29,6 +29,10 @@ PRESET_WORDS = {
     "crane_down": "Crane shot, the camera descends.",
     "tracking": "Tracking shot, the camera follows the subject.",
     "handheld": "Handheld camera with slight natural shake.",
+    "down_back": "The camera descends while it moves back.",
+    "forward_up": "The camera moves forward while it rises.",
+    "right_turn_forward": "The camera turns right while it moves forward.",
+    "left_turn_forward": "The camera turns left while it moves forward.",
 }
 _AXIS_WORDS = {
     # axis -> (words for a negative value, words for a positive value)

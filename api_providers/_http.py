@@ -9,12 +9,13 @@ import base64
 import json
 import logging
 import re
+import shutil
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,9 +31,6 @@ from router.contract.card import InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import GatewayError
 from router.contract.words import words
 
-ANSWER_MAX_BYTES = 8 * 1024 * 1024
-"""No documented answer comes near this; more is a broken or hostile server."""
-
 _BASE_URL = re.compile(r"https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?(/[^\s?#]*)?", re.ASCII)
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=5.0)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -45,6 +43,14 @@ for _name in ("httpx", "httpcore"):
 _View = TypeVar("_View", bound=BaseModel)
 
 
+class Upload(NamedTuple):
+    """One file part of a multipart body."""
+
+    filename: str
+    data: bytes
+    mime: str
+
+
 class HttpProvider:
     """Base of the backends that are a company's HTTP API. Overridables: those without underscore below `call`."""
 
@@ -52,6 +58,13 @@ class HttpProvider:
     """The vendor's own; `config.base_url` wins."""
     not_accepted: ClassVar[frozenset[int]] = frozenset({500, 503})
     """5xx statuses after which the call that spends surely bought nothing; the provider's documentation may add."""
+    also_ours: ClassVar[Mapping[str, str]] = {}
+    """The vendor's further hosts by a short name (`upload`), for `call(..., at="upload")`. The twin serves each under
+    `/_host/<name>` of its own base."""
+    fetch_with_key: ClassVar[bool] = False
+    """Whether a result link on one of the vendor's own hosts is fetched with our key; never sent anywhere else."""
+    answer_max_bytes: ClassVar[int] = 8 * 1024 * 1024
+    """A larger answer is a broken or hostile server; more only where the vendor sends clips inside JSON."""
 
     def __init__(self, config: BackendConfig) -> None:
         """Nothing is opened before the first call."""
@@ -66,6 +79,13 @@ class HttpProvider:
                 )
             )
         self._clients: dict[bool, httpx.AsyncClient] = {}
+        self._bases = {
+            "": self._base,
+            **{
+                name: f"{self._base}/_host/{name}" if config.sandbox else url.rstrip("/")
+                for name, url in self.also_ours.items()
+            },
+        }
 
     # -- calling
 
@@ -77,9 +97,27 @@ class HttpProvider:
         spends: bool = False,
         json: Any = None,
         params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        files: Mapping[str, Upload] | None = None,
+        headers: Mapping[str, str] | None = None,
+        at: str = "",
     ) -> Any:
-        """One request to the provider's own origin; the parsed body, or the error that the answer means."""
-        return self.read(await self.ask(method, path, spends=spends, json=json, params=params), spends=spends)
+        """One request to the provider's own origin; the parsed body, or the error that the answer means.
+
+        `form` and `files` make a multipart body; `headers` come on top of `headers()`; `at` names one of `also_ours`.
+        """
+        answer = await self.ask(
+            method,
+            path,
+            spends=spends,
+            json=json,
+            params=params,
+            form=form,
+            files=files,
+            headers=headers,
+            at=at,
+        )
+        return self.read(answer, spends=spends)
 
     async def ask(
         self,
@@ -89,12 +127,22 @@ class HttpProvider:
         spends: bool = False,
         json: Any = None,
         params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        files: Mapping[str, Upload] | None = None,
+        headers: Mapping[str, str] | None = None,
+        at: str = "",
     ) -> Answer:
         """Like `call`, but hands back any answer unjudged; raises only for what happened on the way."""
         client = await self._client(spends)
+        own = await self.signed_headers()
         try:
             request = client.build_request(
-                method, self._url(path), json=json, params=params, headers=self.headers()
+                method,
+                f"{self._bases[at]}/{path.lstrip('/')}",
+                json=json,
+                params=params,
+                headers={**own, **(headers or {})},
+                **_multipart(form, files),
             )
         except (ValueError, TypeError):
             raise errors.InvalidRequest(
@@ -154,6 +202,10 @@ class HttpProvider:
         """Made for every call, so that signed tokens are easy."""
         return {"Authorization": f"Bearer {self.secret()}"}
 
+    async def signed_headers(self) -> dict[str, str]:
+        """As `headers`, for a vendor whose token must itself be asked for over the network."""
+        return self.headers()
+
     def kind_of_error(self, answer: Answer) -> type[GatewayError] | None:
         """What an answer means, None for a good one. Called on every answer: some put the failure inside a 200."""
         return kind_by_status(answer)
@@ -172,12 +224,13 @@ class HttpProvider:
 
     async def place(self, media: InputMedia) -> str:
         """An input as the provider takes it: a data URI unless the provider wants an upload."""
-        data = await self._bytes(media)
-        encoded = await asyncio.to_thread(base64.b64encode, data)
-        return f"data:{media.asset.mime};base64,{encoded.decode('ascii')}"
+        return f"data:{media.asset.mime};base64,{await self.base64_of(media)}"
 
     async def fetch(self, output: Output, to: Path) -> None:
-        """Stream a result link into the new file `to`; no credentials are sent."""
+        """Stream a result link into the new file `to`; credentials go to the vendor's own hosts at most."""
+        if output.path is not None:
+            await self._take_file(output.path, to)
+            return
         if not output.url:
             raise errors.UnexpectedResponse(
                 words("gave a result without a link", "結果のリンクがありません。"), backend=self.name
@@ -218,28 +271,59 @@ class HttpProvider:
 
     def own_path(self, url: str) -> str | None:
         """The path below our base when a URL in an answer is the provider's own, else None: no key goes there."""
-        try:
-            theirs, ours = urlsplit(url), urlsplit(self._base)
-            same = (theirs.scheme, theirs.hostname, theirs.port) == (ours.scheme, ours.hostname, ours.port)
-        except ValueError:
+        if not _same_origin(url, self._base):
             return None
-        if not same or theirs.username or not theirs.path.startswith(f"{ours.path}/") or ".." in theirs.path:
-            return None
-        return theirs.path.removeprefix(ours.path)
+        path, ours = urlsplit(url).path, urlsplit(self._base).path
+        return path.removeprefix(ours) if path.startswith(f"{ours}/") and ".." not in path else None
 
     async def post_form(self, url: str, fields: Mapping[str, str], media: InputMedia, filename: str) -> None:
         """Upload one input to a URL out of an answer: checked like a result link, and without our key."""
+        part = Upload(filename, await self.bytes_of(media), media.asset.mime)
+        await self._send_outside("POST", url, {}, _multipart(fields, {"file": part}))
+
+    async def put_bytes(self, url: str, media: InputMedia, headers: Mapping[str, str]) -> None:
+        """As `post_form`, for a signed URL that takes the bare bytes with exactly these headers."""
+        await self._send_outside("PUT", url, headers, {"content": await self.bytes_of(media)})
+
+    async def upload_of(self, media: InputMedia) -> Upload:
+        """An input as a file part for `call(..., files=...)`."""
+        return Upload(self.filename_of(media), await self.bytes_of(media), media.asset.mime)
+
+    @staticmethod
+    def filename_of(media: InputMedia) -> str:
+        """A name that says nothing about the user's file: the hash's beginning and the usual ending."""
+        ending = media.asset.mime.rpartition("/")[2].replace("jpeg", "jpg").replace("quicktime", "mov")
+        return f"{media.asset.id[:16]}.{ending}"
+
+    async def base64_of(self, media: InputMedia) -> str:
+        """An input as bare base64, without the head of a data URI."""
+        data = await self.bytes_of(media)
+        return (await asyncio.to_thread(base64.b64encode, data)).decode("ascii")
+
+    async def bytes_of(self, media: InputMedia) -> bytes:
+        """The input's bytes out of the media store."""
+        try:
+            return await asyncio.to_thread(self.config.media.path(media.asset).read_bytes)
+        except OSError as error:
+            raise errors.ServerTrouble(
+                words(
+                    f"an input file cannot be read from the media store: {error.strerror}",
+                    f"メディアストアの入力ファイルを読めません: {error.strerror}",
+                ),
+                backend=self.name,
+            ) from None
+
+    # -- inside
+
+    async def _send_outside(
+        self, method: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> None:
         target = await self._check(url)
-        data = await self._bytes(media)
         pinned_url, pin, extensions = self._pinned(target, target.addresses[0] if target.addresses else None)
         async with await self._outside() as client:
             try:
-                response = await client.post(
-                    pinned_url,
-                    headers=pin,
-                    extensions=extensions,
-                    data=dict(fields),
-                    files={"file": (filename, data, media.asset.mime)},
+                response = await client.request(
+                    method, pinned_url, headers={**headers, **pin}, extensions=extensions, **body
                 )
             except httpx.HTTPError as error:
                 raise broke_off(self.name, type(error).__name__) from None
@@ -253,16 +337,15 @@ class HttpProvider:
                 detail=redact(response.text, self._secrets()),
             )
 
-    # -- inside
-
-    async def _bytes(self, media: InputMedia) -> bytes:
+    async def _take_file(self, path: Path, to: Path) -> None:
+        """A result that came inside the answer and lies in our scratch folder."""
         try:
-            return await asyncio.to_thread(self.config.media.path(media.asset).read_bytes)
-        except OSError as error:
-            raise errors.ServerTrouble(
+            await asyncio.to_thread(shutil.move, path, to)
+        except FileNotFoundError:
+            raise errors.LinkExpired(
                 words(
-                    f"an input file cannot be read from the media store: {error.strerror}",
-                    f"メディアストアの入力ファイルを読めません: {error.strerror}",
+                    "the result was taken before; it is asked for again",
+                    "結果は取得済みです。もう一度問い合わせます。",
                 ),
                 backend=self.name,
             ) from None
@@ -286,9 +369,6 @@ class HttpProvider:
         whole = [key.get_secret_value() for key in keys if key is not None]
         return whole + [part for key in whole for part in key.split(":") if part != key]
 
-    def _url(self, path: str) -> str:
-        return f"{self._base}/{path.lstrip('/')}"
-
     async def _client(self, spends: bool) -> httpx.AsyncClient:
         """The call that spends gets a fresh connection: a kept one that just died would look like a lost answer."""
         verify = await asyncio.to_thread(_tls_context)
@@ -308,7 +388,7 @@ class HttpProvider:
             body = bytearray()
             async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > ANSWER_MAX_BYTES:
+                if len(body) > self.answer_max_bytes:
                     raise ValueError("answer too long")
         finally:
             await response.aclose()
@@ -322,10 +402,19 @@ class HttpProvider:
             return Answer(response.status_code, headers, None, text, False)
 
     async def _check(self, url: str) -> Target:
-        """In the sandbox only the twin itself may be called; else only public addresses, over https."""
+        """In the sandbox only the twin itself may be called; else only public addresses, over https.
+
+        The vendor's own hosts are as the settings name them: a server of the user's own may be private and plain.
+        """
+        if self.fetch_with_key and self._is_ours(url):
+            return Target(url, urlsplit(url).hostname or "", ())
         own = urlsplit(self._base)
         twin = (own.hostname or "", own.port) if self.config.sandbox else None
         return await check(url, twin=twin, backend=self.name)
+
+    def _is_ours(self, url: str) -> bool:
+        """Whether a URL lies on one of the hosts that get our key anyway."""
+        return any(_same_origin(url, base) for base in self._bases.values())
 
     async def _outside(self) -> httpx.AsyncClient:
         """A client of its own for each transfer, so that a pinned address is never shared between host names."""
@@ -349,11 +438,14 @@ class HttpProvider:
     @asynccontextmanager
     async def _stream(self, target: Target, headers: Mapping[str, str]) -> AsyncIterator[Stream]:
         """GET a checked target at one of its checked addresses; raises Unreachable, and Cut while reading."""
+        keyed = await self.signed_headers() if self.fetch_with_key and self._is_ours(target.url) else {}
         async with await self._outside() as client:
             response: httpx.Response | None = None
             for address in target.addresses or (None,):
                 url, pin, extensions = self._pinned(target, address)
-                request = client.build_request("GET", url, headers={**pin, **headers}, extensions=extensions)
+                request = client.build_request(
+                    "GET", url, headers={**keyed, **pin, **headers}, extensions=extensions
+                )
                 try:
                     response = await client.send(request, stream=True)
                     break
@@ -367,6 +459,24 @@ class HttpProvider:
                 yield Stream(response.status_code, response.headers, _pieces(response))
             finally:
                 await response.aclose()
+
+
+def _multipart(form: Mapping[str, str] | None, files: Mapping[str, Upload] | None) -> dict[str, Any]:
+    """The body arguments; a form without a file is multipart all the same, as every vendor here wants it."""
+    if form is None and files is None:
+        return {}
+    parts: list[tuple[str, Any]] = [(name, (None, value)) for name, value in (form or {}).items()]
+    parts += [(name, (file.filename, file.data, file.mime)) for name, file in (files or {}).items()]
+    return {"files": parts}
+
+
+def _same_origin(url: str, base: str) -> bool:
+    try:
+        theirs, ours = urlsplit(url), urlsplit(base)
+        same = (theirs.scheme, theirs.hostname, theirs.port) == (ours.scheme, ours.hostname, ours.port)
+    except ValueError:
+        return False
+    return same and not theirs.username
 
 
 @cache

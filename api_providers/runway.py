@@ -190,7 +190,7 @@ class Runway(HttpProvider):
                 backend=self.name,
                 param="frame_images",
             )
-        filename = f"{media.asset.id[:16]}.{media.asset.mime.rpartition('/')[2]}"
+        filename = self.filename_of(media)
         answer = await self.call("POST", "v1/uploads", json={"filename": filename, "type": "ephemeral"})
         upload = self.view(_Upload, answer)
         await self.post_form(upload.uploadUrl, upload.fields, media, filename)

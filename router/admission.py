@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Literal
 
 from router import facts, policy, store
 from router.backends import Backends
@@ -66,7 +67,17 @@ class Admission:
         inputs: dict[FrameType | int, InputMedia] = dict(unseen_inputs(request))
         for frame in request.frame_images:
             if frame.url.startswith("asset:"):
-                inputs[frame.frame_type] = InputMedia(asset=await self._asset(frame.url))
+                inputs[frame.frame_type] = InputMedia(asset=await self._asset(frame.url, "image"))
+            elif frame.url.startswith("job:"):
+                with _about("frame_images"):
+                    inputs[frame.frame_type] = await self._take_frame(frame.url, private=False)
+        for index, reference in enumerate(request.input_references):
+            if reference.url.startswith("asset:"):
+                asset = await self._asset(reference.url, reference.type)
+                inputs[index] = InputMedia(asset=asset, type=reference.type, role=reference.role)
+            elif reference.url.startswith("job:"):
+                with _about("input_references"):
+                    inputs[index] = await self._take_reference(reference, private=False)
         choice = await self._choose(request, request.seed or 0, inputs)
         return choice.decision
 
@@ -124,9 +135,9 @@ class Admission:
         frames = []
         for frame in request.frame_images:
             with _about("frame_images"):
-                asset = await self._media.take_reference(frame.url, "image", allow_private=private)
-            inputs[frame.frame_type] = InputMedia(asset=asset)
-            frames.append(frame.model_copy(update={"url": f"asset:{asset.id}"}))
+                media = await self._take_frame(frame.url, private)
+            inputs[frame.frame_type] = media
+            frames.append(frame.model_copy(update={"url": f"asset:{media.asset.id}"}))
         references = []
         for index, reference in enumerate(request.input_references):
             with _about("input_references"):
@@ -142,7 +153,17 @@ class Admission:
         if not reference.url.startswith("job:"):
             asset = await self._media.take_reference(reference.url, reference.type, allow_private=private)
             return InputMedia(asset=asset, type=reference.type, role=reference.role)
-        job_id = reference.url.removeprefix("job:")
+        job, output = await self._finished(reference.url)
+        return _result_of(job, output, reference.type, reference.role)
+
+    async def _take_frame(self, url: str, private: bool) -> InputMedia:
+        if not url.startswith("job:"):
+            return InputMedia(asset=await self._media.take_reference(url, "image", allow_private=private))
+        return _result_of(*await self._finished(url))
+
+    async def _finished(self, url: str) -> tuple[Job, Asset]:
+        """The job behind `job:<id>` and its result; raises NotFound, or InvalidRequest where it has none."""
+        job_id = url.removeprefix("job:")
         job = await self._db.read(lambda tx: store.get(tx, job_id))
         if job is None or job.deleted:
             raise errors.not_found(job_id)
@@ -152,13 +173,12 @@ class Admission:
                     f"Job {job_id} has no clip to go on from.",
                     f"ジョブ {job_id} には利用できる動画がありません。",
                 ),
-                param="input_references",
             )
-        return InputMedia(asset=job.output, type="video", role=reference.role, source_ref=_source_ref(job))
+        return job, job.output
 
-    async def _asset(self, url: str) -> Asset:
+    async def _asset(self, url: str, kind: Literal["image", "video", "audio"]) -> Asset:
         try:
-            return await self._media.take_reference(url, "image")
+            return await self._media.take_reference(url, kind)
         except errors.InvalidRequest:
             return UNSEEN
 
@@ -201,6 +221,25 @@ def _about(field: str) -> Iterator[None]:
         raise
 
 
-def _source_ref(job: Job) -> str | None:
-    done = [a for a in job.attempts if a.status is AttemptStatus.COMPLETED and a.operation is not None]
-    return f"{done[-1].backend}:{done[-1].operation.ref}" if done and done[-1].operation else None
+def _result_of(
+    job: Job, output: Asset, kind: Literal["image", "video", "audio"] = "image", role: str | None = None
+) -> InputMedia:
+    """A job's result as an input, with the provider's own handle on it; raises InvalidRequest for another kind."""
+    if not output.mime.startswith(f"{kind}/"):
+        raise errors.InvalidRequest(
+            words(
+                f"The result of job {job.id} is {output.mime}, but {kind} is needed here.",
+                f"ジョブ {job.id} の結果は {output.mime} です。ここでは {kind} が必要です。",
+            )
+        )
+    made = next(
+        (a for a in reversed(job.attempts) if a.status is AttemptStatus.COMPLETED and a.operation), None
+    )
+    return InputMedia(
+        asset=output,
+        type=kind,
+        role=role,
+        source_backend=made.backend if made else None,
+        source_ref=made.operation.ref if made and made.operation else None,
+        source_data=job.details,
+    )

@@ -90,6 +90,15 @@ class Backends:
             if info.sandbox_path is None:
                 return Out("no_twin", words("has no sandbox twin", "サンドボックスに対応していません"))
             return None
+        set_url = self._settings.providers.get(info.name, {}).get("base_url") or info.base_url
+        if info.needs_base_url and not set_url:
+            return Out(
+                "no_base_url",
+                words(
+                    f"no address: set base_url in [providers.{info.name}] of understudy.toml",
+                    f"アドレスがありません。understudy.toml の [providers.{info.name}] に base_url を設定してください",
+                ),
+            )
         if not info.keyless and self.key(info) is None:
             names = " / ".join([*info.key_env, *("+".join(pair) for pair in info.key_pairs)])
             return Out(

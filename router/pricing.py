@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, localcontext
-from typing import Any
 
 from router.contract.card import ModelCard, Price, ResolvedRequest
 
@@ -39,26 +38,7 @@ def estimate(card: ModelCard, resolved: ResolvedRequest) -> Estimate | None:
 
 
 def _row(card: ModelCard, resolved: ResolvedRequest) -> Price | None:
-    return next((row for row in card.prices if row.usd is not None and _holds(row, resolved)), None)
-
-
-def _holds(row: Price, resolved: ResolvedRequest) -> bool:
-    for key, expected in row.when.items():
-        options = expected if isinstance(expected, list | tuple) else (expected,)
-        if not any(_equal(resolved.condition(key), option) for option in options):
-            return False
-    return True
-
-
-def _equal(value: Any, expected: Any) -> bool:
-    """Numbers compare as numbers (5 is 5.0), names without regard to case, truth only with truth."""
-    if isinstance(value, bool) or isinstance(expected, bool):
-        return value is expected
-    if isinstance(value, int | float | Decimal) and isinstance(expected, int | float | Decimal):
-        return Decimal(str(value)) == Decimal(str(expected))
-    if isinstance(value, str) and isinstance(expected, str):
-        return value.casefold() == expected.casefold()
-    return False
+    return next((row for row in card.prices if row.usd is not None and resolved.holds(row.when)), None)
 
 
 def _cost(row: Price, resolved: ResolvedRequest) -> Decimal | None:
@@ -66,7 +46,17 @@ def _cost(row: Price, resolved: ResolvedRequest) -> Decimal | None:
         return None
     if row.per == "clip" or row.usd == 0:
         return _up(row.usd)
-    return _up(row.usd * Decimal(str(resolved.duration))) if resolved.duration > 0 else None
+    if resolved.duration <= 0:
+        return None
+    seconds = Decimal(str(resolved.duration))
+    if row.counts_input:
+        lengths = [media.asset.duration_s for media in resolved.references if media.type == "video"]
+        if None in lengths:
+            return None
+        seconds += sum((Decimal(str(length)) for length in lengths), Decimal(0))
+    if row.block_s is not None:
+        seconds = (seconds / row.block_s).to_integral_value(ROUND_CEILING) * row.block_s
+    return _up(row.usd * seconds)
 
 
 def _up(usd: Decimal) -> Decimal:

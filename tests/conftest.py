@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,3 +60,39 @@ def home(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "home"
     folder.mkdir(mode=0o700)
     yield folder
+
+
+_CELL = re.compile(r"tests/api_providers/test_\w+\.py::Test(\w+)::test_([a-z0-9_]+)(?:\[.*\])?$")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the shared backend suite found: a table provider x case, with the reason for every case left out."""
+    from tests.backend_suite import BackendSuite
+
+    cases = [name.removeprefix("test_") for name in vars(BackendSuite) if name.startswith("test_")]
+    cells: dict[str, dict[str, str]] = {}
+    reasons: dict[str, str] = {}
+    for outcome, mark in (("passed", "+"), ("skipped", ""), ("failed", "F"), ("error", "E")):
+        for report in terminalreporter.stats.get(outcome, ()):
+            found = _CELL.match(report.nodeid)
+            if found is None or found[2] not in cases or not hasattr(report, "when"):
+                continue
+            if outcome == "skipped":
+                text = str(report.longrepr[-1]).removeprefix("Skipped: ")
+                mark = reasons.setdefault(text, chr(ord("a") + len(reasons)))
+            row = cells.setdefault(found[1], {})
+            row[found[2]] = mark if row.get(found[2], "+") == "+" else row[found[2]]
+    if not cells:
+        return
+    write = terminalreporter.write_line
+    write("")
+    write("Backend suite: provider x case (+ passed, F failed, a letter: left out for the reason below)")
+    width = max(map(len, cells))
+    write(f"{'':{width}} " + " ".join(f"{n:>2}" for n in range(1, len(cases) + 1)))
+    for provider in sorted(cells):
+        marks = " ".join(f"{cells[provider].get(case, '?'):>2}" for case in cases)
+        write(f"{provider:{width}} {marks}")
+    for number, case in enumerate(cases, 1):
+        write(f"{number:>3} {case.replace('_', ' ')}")
+    for text, letter in sorted(reasons.items(), key=lambda item: item[1]):
+        write(f"  {letter} {text}")

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api_providers.sandbox._bench import Bench, Task
-from api_providers.sandbox._connection import CutResponse
+from api_providers.sandbox._connection import CutResponse, TruncatedResponse
 from api_providers.sandbox._faults import ANSWERS, REFUSALS, Fault, FaultKind
+from api_providers.sandbox._render import media_type, render
 
 
 class Refusal(NamedTuple):
@@ -60,6 +61,32 @@ def retry_headers(refusal: Refusal) -> dict[str, str]:
     if refusal.retry_after is None:
         return {}
     return {"Retry-After": str(max(0, -int(-refusal.retry_after // 1)))}
+
+
+async def clip(bench: Bench, request: Request, task: Task) -> Response:
+    """The rendered result of a finished task, cut short where a fault says so. Whether the link is good is the twin's."""
+    content = await asyncio.to_thread(render, task.clip)
+    kind: type[Response] = Response
+    if request.method == "GET" and bench.faults.take(FaultKind.TRUNCATED_DOWNLOAD):
+        kind = TruncatedResponse
+    return kind(content, media_type=media_type(task.clip))
+
+
+async def json_object(request: Request, refuse: Callable[[str], Exception]) -> dict[str, Any]:
+    """The body as a JSON object; else raises what `refuse` makes of the sentence."""
+    try:
+        body = await request.json()
+    except ValueError:
+        raise refuse("The request body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise refuse("The request body must be a JSON object.")
+    return body
+
+
+def bearer(request: Request, scheme: str = "Bearer") -> str | None:
+    """The sandbox key in the Authorization header, None where there is none or another key."""
+    given, _, key = request.headers.get("authorization", "").partition(" ")
+    return key if given == scheme and key.startswith("sandbox-") else None
 
 
 def base(request: Request) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KEEPS = 100_000
-PUBLIC = frozenset({"_cdn", "_upload", "files"})
+PUBLIC = frozenset({"_cdn", "_upload"})
 """Path segments of file servers: no client should send its API key there."""
 CONTROL = "/_sandbox"
 

@@ -1,7 +1,9 @@
 """All twins in one server, each under `/<provider>`, and the controls under `/_sandbox`."""
 
+import importlib
+import pkgutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +15,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
 
-from api_providers.sandbox import _serving, fal, runway
+from api_providers import sandbox
+from api_providers.sandbox import _serving
 from api_providers.sandbox._bench import Bench, Charge, Settings
 from api_providers.sandbox._faults import FOREVER, Fault, FaultKind
 from api_providers.sandbox._journal import Journal, Recorder
@@ -27,11 +30,19 @@ class Twin(NamedTuple):
     build: Callable[[Bench], Starlette]
 
 
-TWINS: Mapping[str, Twin] = {
-    fal.NAME: Twin(fal.DEFAULTS, fal.charge, fal.build),
-    runway.NAME: Twin(runway.DEFAULTS, runway.charge, runway.build),
-}
-AT_TLS_ROOT = fal.NAME
+AT_TLS_ROOT = "fal"
+_NOT_TWINS = frozenset({"app", "__main__"})
+
+
+def twins() -> dict[str, Twin]:
+    """Every module of this folder that is a twin: it says NAME, DEFAULTS, charge and build."""
+    found = {}
+    for module in pkgutil.iter_modules(sandbox.__path__):
+        if module.name.startswith("_") or module.name in _NOT_TWINS:
+            continue
+        one: Any = importlib.import_module(f"{sandbox.__name__}.{module.name}")
+        found[str(one.NAME)] = Twin(one.DEFAULTS, one.charge, one.build)
+    return found
 
 
 class FaultOrder(BaseModel):
@@ -67,11 +78,12 @@ def create_app(
 
     `app.state.benches` holds the state of each twin by its name.
     """
+    all_twins = twins()
     benches = {
         name: Bench(name, defaults=twin.defaults, charge=twin.charge, clock=clock, now=now)
-        for name, twin in TWINS.items()
+        for name, twin in all_twins.items()
     }
-    apps = {name: twin.build(benches[name]) for name, twin in TWINS.items()}
+    apps = {name: twin.build(benches[name]) for name, twin in all_twins.items()}
     journal = Journal(now)
     app = FastAPI(title="Understudy sandbox", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.benches = benches

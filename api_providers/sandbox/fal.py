@@ -15,7 +15,6 @@ from starlette.routing import Route
 
 from api_providers.sandbox import _desk
 from api_providers.sandbox._bench import Bench, Clip, Fate, Phase, Settings, Task
-from api_providers.sandbox._connection import TruncatedResponse
 from api_providers.sandbox._fal_inputs import check, detail
 from api_providers.sandbox._fal_models import MODELS, clip_seconds
 from api_providers.sandbox._faults import FaultKind
@@ -221,11 +220,7 @@ class _Fal:
         lifetime = task.data["file_seconds"]
         if lifetime is not None and self.bench.clock() > task.ends + lifetime:
             raise HTTPException(404, "Not Found")
-        content = await asyncio.to_thread(render, task.clip)
-        kind: type[Response] = Response
-        if request.method == "GET" and self.bench.faults.take(FaultKind.TRUNCATED_DOWNLOAD):
-            kind = TruncatedResponse
-        return kind(content, media_type=media_type(task.clip))
+        return await _desk.clip(self.bench, request, task)
 
     def _new_file(self, request: Request, name: str) -> str:
         id_ = secrets.token_hex(12)

@@ -17,9 +17,8 @@ from starlette.routing import Route
 
 from api_providers.sandbox import _desk
 from api_providers.sandbox._bench import Bench, Clip, Fate, Phase, Settings, Task
-from api_providers.sandbox._connection import TruncatedResponse
 from api_providers.sandbox._faults import FaultKind
-from api_providers.sandbox._render import media_type, render, suffix
+from api_providers.sandbox._render import suffix
 from api_providers.sandbox._runway_inputs import ASSUMED_SECONDS, check
 from api_providers.sandbox._runway_models import AUTO, CREDIT_USD, ENDPOINTS, credits
 
@@ -208,11 +207,7 @@ class _Runway:
             raise HTTPException(403, "Access denied")
         if task.deleted or not expires.isdecimal() or self.bench.clock() > int(expires) / 1000:
             raise HTTPException(403, "The link has expired")
-        content = await asyncio.to_thread(render, task.clip)
-        kind: type[Response] = Response
-        if request.method == "GET" and self.bench.faults.take(FaultKind.TRUNCATED_DOWNLOAD):
-            kind = TruncatedResponse
-        return kind(content, media_type=media_type(task.clip))
+        return await _desk.clip(self.bench, request, task)
 
     def _accepted(self, task: Task) -> Response:
         return JSONResponse({"id": task.id, "estimatedCost": {"credits": int(_whole_credits(task.price))}})
@@ -244,13 +239,7 @@ def _authorize(request: Request) -> None:
 
 
 async def _json(request: Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise HTTPException(400, "The request body must be a JSON object.")
-    return body
+    return await _desk.json_object(request, lambda said: HTTPException(400, said))
 
 
 def _clip(endpoint: str, body: dict[str, Any], seconds: float) -> Clip:

@@ -21,6 +21,7 @@ from router.contract import errors
 from router.contract.backend import Backend, Completed, Finds, Operation, Pending, commit_sending
 from router.contract.card import LostSubmit
 from router.contract.job import Attempt, AttemptStatus
+from router.contract.request import Task
 from router.contract.words import words
 from router.db import Tx
 from router.pricing import money
@@ -65,6 +66,7 @@ class Carried(Ends):
         self.cancel_agreed = False
         self.shown = attempt.progress
         self.last_trouble: str | None = None
+        self.ahead: int | None = None
         self.in_doubt = False
         self.sent_again = 0
 
@@ -195,7 +197,7 @@ class Carried(Ends):
         until = loop.time() + ACCEPT_WINDOW_S
         while True:
             try:
-                found = await backend.find(self.attempt.id, since)
+                found = await backend.find(self.attempt.resolved, key=self.attempt.id, since=since)
             except errors.GatewayError as error:
                 found = None
                 await self._trouble(error)
@@ -259,6 +261,9 @@ class Carried(Ends):
         if look.progress is not None and look.progress >= self.shown + PROGRESS_STEP:
             self.shown = value = look.progress
             await self.c.db.write(lambda tx: store.progress(tx, self.id, self.n, value))
+        if look.ahead is not None and look.ahead != self.ahead:
+            self.ahead = ahead = look.ahead
+            await self.c.db.write(lambda tx: store.event(tx, self.id, self.n, "queue", {"ahead": ahead}))
 
     async def _maybe_cancel(self, backend: Backend, operation: Operation) -> None:
         if self.cancel_asked or not self.grip.cancel_wanted():
@@ -285,7 +290,8 @@ class Carried(Ends):
                     backend=self.attempt.backend,
                 )
             await backend.fetch(look.outputs[0], tmp)
-            clip = await self.c.media.adopt_video(tmp)
+            still = self.attempt.resolved.task is Task.TEXT_TO_IMAGE
+            clip = await self.c.media.adopt(tmp, "image" if still else "video")
             poster = await self.c.media.poster(clip)
         except errors.StorageFull as error:
             # Paid for: it waits for room, and is not failed.

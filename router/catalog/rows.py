@@ -39,6 +39,9 @@ class ProviderTable(BaseModel):
     where: Where = Where.CLOUD
     base_url: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")
     keyless: bool = False
+    """Whether it works without a key; a key that is set is sent all the same."""
+    needs_base_url: bool = False
+    """True for a protocol without a server of its own: out until `base_url` is set."""
     limits: Limits = Limits()
     credit_usd: Decimal | None = Field(default=None, gt=0)
     credit_as_of: date | None = None
@@ -82,6 +85,7 @@ class ProviderTable(BaseModel):
             where=self.where,
             base_url=self.base_url,
             keyless=self.keyless,
+            needs_base_url=self.needs_base_url,
             limits=self.limits,
             credit_usd=self.credit_usd,
             credit_as_of=self.credit_as_of,
@@ -99,6 +103,9 @@ def card_of(row: Mapping[str, Any], info: ProviderInfo) -> ModelCard:
     prices = row.get("prices", [])
     for number, price in enumerate(prices if isinstance(prices, list) else [], 1):
         _check_price(f"{model}, price {number}", f"{model} の価格 {number}", price)
+    impossible = row.get("impossible", [])
+    for when in impossible if isinstance(impossible, list) else ():
+        _check_when(f"{model}: impossible", f"{model} の impossible", when)
     try:
         card = ModelCard.model_validate({"where": info.where, **row, "backend": info.name})
     except ValidationError as error:
@@ -116,7 +123,7 @@ def card_of(row: Mapping[str, Any], info: ProviderInfo) -> ModelCard:
 
 _WHEN_TYPES: dict[str, tuple[type, ...]] = {
     "audio": (bool,),
-    "has_image": (bool,),
+    **dict.fromkeys(("has_image", "has_last_frame", "has_video", "has_references", "has_camera"), (bool,)),
     "duration": (int, float),
     "fps": (int, float),
 }
@@ -139,20 +146,24 @@ def _check_price(where_en: str, where_ja: str, price: Any) -> None:
             f"{where_en}: a price row has either usd or credits",
             f"{where_ja}: usd と credits のどちらか一方だけを書いてください",
         )
-    when = price.get("when", {})
+    _check_when(f"{where_en}: when", f"{where_ja}: when", price.get("when", {}))
+
+
+def _check_when(where_en: str, where_ja: str, when: Any) -> None:
+    """Unknown conditions, and values that a condition can never have."""
     for key, value in when.items() if isinstance(when, dict) else ():
         if key not in CONDITIONS:
             known = ", ".join(sorted(CONDITIONS))
             raise RowError(
-                f"{where_en}: unknown condition {key} in when; known: {known}",
-                f"{where_ja}: when に未知の条件 {key} があります。使えるもの: {known}",
+                f"{where_en} has an unknown condition {key}; known: {known}",
+                f"{where_ja} に未知の条件 {key} があります。使えるもの: {known}",
             )
         kinds = _WHEN_TYPES.get(key, (str,))
         for one in value if isinstance(value, list) else (value,):
             if not isinstance(one, kinds) or (isinstance(one, bool) and bool not in kinds):
                 raise RowError(
-                    f"{where_en}: when.{key} = {one!r} never holds; write {_KIND_EN[kinds[0]]}",
-                    f"{where_ja}: when.{key} = {one!r} は成立しません。{_KIND_JA[kinds[0]]}で書いてください",
+                    f"{where_en}.{key} = {one!r} never holds; write {_KIND_EN[kinds[0]]}",
+                    f"{where_ja}.{key} = {one!r} は成立しません。{_KIND_JA[kinds[0]]}で書いてください",
                 )
 
 
@@ -172,13 +183,13 @@ def _in_dollars(price: Price, model: str, info: ProviderInfo) -> Price:
     note = (
         f"{price.credits.normalize():f} credits at ${info.credit_usd.normalize():f} each, {info.credit_as_of}"
     )
-    return Price(
-        usd=price.credits * info.credit_usd,
-        per=price.per,
-        when=price.when,
-        as_of=min(price.as_of, info.credit_as_of),
-        source=price.source,
-        note=f"{price.note}; {note}" if price.note else note,
+    return price.model_copy(
+        update={
+            "usd": price.credits * info.credit_usd,
+            "credits": None,
+            "as_of": min(price.as_of, info.credit_as_of),
+            "note": f"{price.note}; {note}" if price.note else note,
+        }
     )
 
 

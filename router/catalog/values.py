@@ -34,6 +34,8 @@ class ProviderInfo:
     options: Mapping[str, Any]
     source: str
     """Name of the file."""
+    needs_base_url: bool = False
+    """True for a protocol without a server of its own: out until `base_url` is set."""
     key_pairs: tuple[tuple[str, str], ...] = ()
     """Pairs of variables that together are a key, an alternative to `key_env`."""
 

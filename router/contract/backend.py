@@ -37,6 +37,8 @@ class Pending:
     """Seconds until the next look makes sense."""
     queued: bool = False
     """Accepted but waiting in the provider's own queue."""
+    ahead: int | None = None
+    """How many tasks wait before it there; None where the provider does not tell."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ class Backend(Protocol):
 class Finds(Protocol):
     """A backend that can look for a job whose answer was lost."""
 
-    async def find(self, key: str, since: datetime) -> Operation | None:
-        """The operation that was accepted for `key` at or after `since`, if there is one."""
+    async def find(self, request: ResolvedRequest, *, key: str, since: datetime) -> Operation | None:
+        """The operation that was accepted for this request and `key` at or after `since`, if there is one."""
         ...
 
 
@@ -130,6 +132,15 @@ class Checks(Protocol):
 
     async def check(self) -> Mapping[str, JsonValue]:
         """Facts about the account: `balance_usd` and whatever else the provider tells. Raises GatewayError."""
+        ...
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A backend that can read at run time what a model it serves takes."""
+
+    async def describe(self, wire_id: str) -> Mapping[str, JsonValue]:
+        """A `[[model]]` row without prices for the model of that name. Raises GatewayError; NotFound where there is none."""
         ...
 
 

@@ -1,5 +1,6 @@
 """What one model can do and costs, as data; and a request fitted to it, with no field left open."""
 
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -7,13 +8,19 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from router.contract.request import Camera, FrameType, Quality, Reference, Task
+from router.contract.request import Camera, CameraAxis, FrameType, Quality, Reference, Task
 from router.contract.words import Words
 
 CONDITIONS = frozenset(
-    {"resolution", "aspect_ratio", "duration", "audio", "quality", "task", "fps", "has_image"}
+    {
+        *("resolution", "aspect_ratio", "duration", "audio", "quality", "task", "fps", "effect"),
+        *("has_image", "has_last_frame", "has_video", "has_references", "has_camera"),
+    }
 )
-"""The keys that a price row's `when` may use; each compares with the resolved request, a list means "any of"."""
+"""The keys that a price row's `when` and a card's `impossible` may use; each compares with the resolved request, a
+list means "any of"."""
+Need = Literal["first_frame", "last_frame", "image", "video", "audio"]
+"""An input that a model cannot do without; the last three are input references of that kind."""
 
 
 class _Value(BaseModel):
@@ -48,7 +55,12 @@ class Price(_Value):
     """Where the provider bills in credits; `[provider] credit_usd` converts."""
     per: Literal["second", "clip"]
     when: dict[str, Any] = Field(default_factory=dict)
+    block_s: Decimal | None = Field(default=None, gt=0)
+    """Seconds are billed in started blocks of this many: at 5, a clip of 7 s costs 10 s."""
+    counts_input: bool = False
+    """The seconds of the input videos are billed too, at the same rate."""
     as_of: date
+    """The day on which the price was read at its source."""
     source: str = Field(min_length=1)
     note: str | None = None
 
@@ -141,13 +153,21 @@ class ModelCard(_Value):
     """Whether a last frame works without a first one."""
     references: dict[Literal["image", "video", "audio"], int] = Field(default_factory=dict)
     """How many input references of each kind it takes."""
+    needs: tuple[Need, ...] = ()
+    """Inputs it cannot do without, whatever the task; what the task implies need not be repeated."""
+    own_source: bool = False
+    """Its video reference must be `job:<id>` of an earlier clip of the same backend: the provider's own id is sent."""
+    impossible: tuple[dict[str, Any], ...] = ()
+    """Combinations it refuses, each as the `when` of a price row: `{ resolution = "1080p", duration = 10 }`."""
     audio: Literal["none", "optional", "always"] = "none"
     audio_default: bool = False
     """What an unasked `generate_audio` becomes. Ours is off everywhere: sound that costs more must be asked for."""
     camera: Literal["none", "words", "presets", "axes"] = "none"
     """`words`: written into the prompt; `presets`/`axes`: the provider's own field."""
     camera_presets: tuple[str, ...] = ()
-    """For `presets` and `axes`: which presets map; empty: all that can be said."""
+    """Which presets map; empty: all that can be said."""
+    camera_axes: tuple[CameraAxis, ...] = ()
+    """For `words` and `axes`: which axes map; empty: all six."""
     negative_prompt: bool = False
     seed: bool = False
     guidance: bool = False
@@ -200,8 +220,12 @@ class InputMedia(_Value):
     asset: Asset
     type: Literal["image", "video", "audio"] = "image"
     role: str | None = None
+    source_backend: str | None = None
+    """For the result of an earlier job of ours: which backend made it."""
     source_ref: str | None = None
-    """For the result of an earlier job of ours on the same backend: that provider's own id of it."""
+    """That provider's own id of the task that made it."""
+    source_data: dict[str, Any] = Field(default_factory=dict)
+    """`Completed.details` of that task, for providers whose clips have ids of their own."""
 
 
 class ResolvedRequest(_Value):
@@ -246,8 +270,32 @@ class ResolvedRequest(_Value):
             "quality": self.quality.value,
             "task": self.task.value,
             "fps": self.fps,
+            "effect": self.effect,
             "has_image": self.first_frame is not None,
+            "has_last_frame": self.last_frame is not None,
+            "has_video": any(media.type == "video" for media in self.references),
+            "has_references": bool(self.references),
+            "has_camera": self.camera is not None,
         }[key]
+
+    def holds(self, when: Mapping[str, Any]) -> bool:
+        """Whether every condition of a price row or an impossible combination is true of this request."""
+        for key, expected in when.items():
+            options = expected if isinstance(expected, list | tuple) else (expected,)
+            if not any(_equal(self.condition(key), option) for option in options):
+                return False
+        return True
+
+
+def _equal(value: Any, expected: Any) -> bool:
+    """Numbers compare as numbers (5 is 5.0), names without regard to case, truth only with truth."""
+    if isinstance(value, bool) or isinstance(expected, bool):
+        return value is expected
+    if isinstance(value, int | float | Decimal) and isinstance(expected, int | float | Decimal):
+        return Decimal(str(value)) == Decimal(str(expected))
+    if isinstance(value, str) and isinstance(expected, str):
+        return value.casefold() == expected.casefold()
+    return False
 
 
 InputKey = FrameType | int
@@ -262,6 +310,7 @@ __all__ = [
     "LocalCard",
     "LostSubmit",
     "ModelCard",
+    "Need",
     "Price",
     "Reference",
     "ResolvedRequest",

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from router.contract.card import InputKey, InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import Misfit, UnsupportedRequest
-from router.contract.length import LIVES_OFF_INPUT, NEEDS_VIDEO, fit_length
+from router.contract.length import LIVES_OFF_INPUT, NEEDS_VIDEO, fit_length, number
 from router.contract.movement import fit_camera
 from router.contract.request import FrameType, Quality, Task, VideoRequest
 from router.contract.shape import fit_shape
@@ -25,6 +25,8 @@ def fit(
     """
     fitting = _Fitting(request, card, inputs)
     resolved = fitting.resolve(seed)
+    if not fitting.misfits:
+        fitting.check_together(resolved)
     if fitting.misfits:
         en = "; ".join(misfit.reason.en for misfit in fitting.misfits)
         ja = "。".join(misfit.reason.ja for misfit in fitting.misfits)
@@ -65,6 +67,7 @@ class _Fitting:
         )
         fps = self._fps()
         references = self._references()
+        self._needs(first, last, references)
         return ResolvedRequest(
             model=card.id,
             backend=card.backend,
@@ -220,6 +223,54 @@ class _Fitting:
             )
         return tuple(media for index, media in enumerate(self.given) if index in kept)
 
+    def _needs(
+        self, first: InputMedia | None, last: InputMedia | None, references: tuple[InputMedia, ...]
+    ) -> None:
+        """What this model cannot do without, and whose clip it can go on from."""
+        card = self.card
+        present = {media.type for media in references}
+        for need in card.needs:
+            there = {"first_frame": first is not None, "last_frame": last is not None}.get(
+                need, need in present
+            )
+            if not there:
+                name_en, name_ja = _NEEDS[need]
+                field = "frame_images" if need.endswith("_frame") else "input_references"
+                self.refuse(
+                    field,
+                    words(
+                        f"this model needs {name_en}; add it to {field}",
+                        f"このモデルには{name_ja}が必要です。{field} に指定してください",
+                    ),
+                    droppable=False,
+                )
+        videos = [media for media in references if media.type == "video"]
+        if card.own_source and any(media.source_backend != card.backend for media in videos):
+            self.refuse(
+                "input_references",
+                words(
+                    f"only an earlier clip made by {card.backend} can be used, as job:<id>; this video is not one",
+                    f"{card.backend} で以前に生成した動画だけが使えます(job:<id> で指定)。この動画は対象外です",
+                ),
+                droppable=False,
+            )
+
+    def check_together(self, resolved: ResolvedRequest) -> None:
+        """Combinations that the card lists as impossible; told about the field that the caller chose."""
+        for when in self.card.impossible:
+            if not resolved.holds(when):
+                continue
+            chosen = [key for key in when if getattr(self.request, _FIELD.get(key, key), None)]
+            said = ", ".join(f"{key} = {_shown(resolved.condition(key))}" for key in when)
+            self.refuse(
+                _FIELD.get(chosen[0], chosen[0]) if chosen else next(iter(when)),
+                words(
+                    f"this combination is not possible: {said}; change one of them",
+                    f"この組み合わせには対応していません: {said}。いずれかを変更してください",
+                ),
+                droppable=False,
+            )
+
     def _fps(self) -> int | None:
         card, wanted = self.card, self.request.fps
         if wanted is None or wanted in card.fps:
@@ -345,6 +396,34 @@ class _Fitting:
                 droppable=False,
             )
         return {key: value for key, value in given.items() if key in card.options}
+
+
+_NEEDS = {
+    "first_frame": ("a first frame", "開始フレーム"),
+    "last_frame": ("a last frame", "終了フレーム"),
+    "image": ("a reference image", "参照画像"),
+    "video": ("a video", "動画"),
+    "audio": ("an audio file", "音声ファイル"),
+}
+_FIELD = {
+    "audio": "generate_audio",
+    "has_image": "frame_images",
+    "has_last_frame": "frame_images",
+    "has_video": "input_references",
+    "has_references": "input_references",
+    "has_camera": "camera",
+}
+"""The request field behind a condition, where it has another name."""
+
+
+def _shown(value: Any) -> str:
+    return (
+        number(value)
+        if isinstance(value, float)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
 
 
 _UNITS = {

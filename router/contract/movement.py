@@ -1,7 +1,9 @@
 """Which camera movement a model can make of what was asked, pure."""
 
+from typing import get_args
+
 from router.contract.card import ModelCard
-from router.contract.request import CAMERA_PRESETS, Camera
+from router.contract.request import CAMERA_PRESETS, Camera, CameraAxis
 from router.contract.shape import Refuse
 from router.contract.words import words
 
@@ -27,11 +29,13 @@ def fit_camera(card: ModelCard, wanted: Camera | None, *, refuse: Refuse) -> Cam
             ),
         )
         return None
-    possible, takes_axis = presets_of(card), card.camera != "presets"
-    if wanted.preset in possible or (wanted.axis is not None and takes_axis):
+    possible, axes = presets_of(card), axes_of(card)
+    if wanted.preset in possible or wanted.axis in axes:
         return wanted
     listed, asked = ", ".join(possible), wanted.preset or wanted.axis
-    axes_en, axes_ja = (" or one axis with a value", "、または軸と値") if takes_axis else ("", "")
+    axes_en, axes_ja = (" or one axis with a value", "、または軸と値") if axes else ("", "")
+    if card.camera_axes:
+        axes_en, axes_ja = f"{axes_en} ({', '.join(axes)})", f"{axes_ja}({'、'.join(axes)})"
     refuse(
         "camera",
         words(
@@ -40,6 +44,11 @@ def fit_camera(card: ModelCard, wanted: Camera | None, *, refuse: Refuse) -> Cam
         ),
     )
     return None
+
+
+def axes_of(card: ModelCard) -> tuple[CameraAxis, ...]:
+    """The axes that can be asked of this model."""
+    return () if card.camera in {"none", "presets"} else card.camera_axes or get_args(CameraAxis)
 
 
 def presets_of(card: ModelCard) -> tuple[str, ...]:

@@ -90,7 +90,12 @@ CAMERA_PRESETS = (
     "crane_down",
     "tracking",
     "handheld",
+    "down_back",
+    "forward_up",
+    "right_turn_forward",
+    "left_turn_forward",
 )
+"""The last four are Kling's compound movements, by its own names."""
 CameraAxis = Literal["horizontal", "vertical", "pan", "tilt", "roll", "zoom"]
 
 

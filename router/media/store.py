@@ -143,12 +143,11 @@ class MediaStore:
             )
         )
 
-    async def adopt_video(self, tmp: Path) -> Asset:
-        """Move a delivered clip into the store; raises OutputInvalid where it is no whole, playable video."""
+    async def adopt(self, tmp: Path, kind: Kind = "video") -> Asset:
+        """Move a delivered result into the store; raises OutputInvalid where it is no whole video (or image)."""
 
         def adopt() -> Asset:
-            found = probe(tmp, "video")
-            return self._keep(tmp, found)
+            return self._keep(tmp, probe(tmp, kind))
 
         try:
             return await self._disk(adopt)
@@ -158,7 +157,9 @@ class MediaStore:
             await asyncio.to_thread(_discard, tmp)
 
     async def poster(self, asset: Asset) -> Asset:
-        """The first frame of a clip as a JPEG asset; raises OutputInvalid."""
+        """The first frame of a clip as a JPEG asset, an image itself; raises OutputInvalid."""
+        if asset.mime.startswith("image/"):
+            return asset
         tmp = self.scratch(".jpg")
 
         def make() -> Asset:

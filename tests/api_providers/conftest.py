@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
+import wave
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from PIL import Image
 from pydantic import SecretStr
 
 from api_providers._http import HttpProvider
+from api_providers.sandbox._bench import Clip
+from api_providers.sandbox._render import render
 from router.catalog import Catalog
 from router.contract.backend import BackendConfig
 from router.contract.card import Asset, InputKey, InputMedia, ResolvedRequest
@@ -31,12 +34,37 @@ class FolderMedia:
     def path(self, asset: Asset) -> Path:
         return self.folder / asset.id
 
-    def keep(self, data: bytes, mime: str, width: int, height: int) -> InputMedia:
+    def keep(
+        self,
+        data: bytes,
+        mime: str,
+        width: int | None = None,
+        height: int | None = None,
+        duration_s: float | None = None,
+    ) -> InputMedia:
         asset = Asset(
-            id=hashlib.sha256(data).hexdigest(), mime=mime, size_bytes=len(data), width=width, height=height
+            id=hashlib.sha256(data).hexdigest(),
+            mime=mime,
+            size_bytes=len(data),
+            width=width,
+            height=height,
+            duration_s=duration_s,
         )
         self.path(asset).write_bytes(data)
-        return InputMedia(asset=asset)
+        kind: Any = mime.partition("/")[0]
+        return InputMedia(asset=asset, type=kind)
+
+    def clip(self, seconds: float = 5) -> InputMedia:
+        return self.keep(render(Clip(1280, 720, seconds, "input")), "video/mp4", 1280, 720, seconds)
+
+    def speech(self, seconds: float = 5) -> InputMedia:
+        out = io.BytesIO()
+        with wave.open(out, "wb") as sound:
+            sound.setnchannels(1)
+            sound.setsampwidth(2)
+            sound.setframerate(8000)
+            sound.writeframes(bytes(int(seconds * 8000) * 2))
+        return self.keep(out.getvalue(), "audio/wav", duration_s=seconds)
 
     def picture(self, width: int = 640, height: int = 360, colour: str = "teal") -> InputMedia:
         buffer = io.BytesIO()
@@ -84,17 +112,18 @@ async def make(catalog: Catalog, media: FolderMedia, tmp_path: Path) -> AsyncIte
         key: str | None = SECRET,
         **options: Any,
     ) -> HttpProvider:
-        name = kind.__name__.lower()
-        info = catalog.providers.get(name)
+        entry = f"{kind.__module__}:{kind.__name__}"
+        info = next((info for info in catalog.providers.values() if info.entry == entry), None)
+        name = info.name if info else kind.__name__.lower()
         backend = kind(
             BackendConfig(
                 name=name,
-                cards=catalog.cards,
+                cards={card.id: card for card in catalog.cards.values() if card.backend == name},
                 media=media,
                 scratch=tmp_path,
                 base_url=base_url,
                 key=None if key is None else SecretStr(key),
-                options={"poll_after": 0.05, **options},
+                options={**(info.options if info else {}), "poll_after": 0.05, **options},
                 credit_usd=info.credit_usd if info else Decimal("0.01"),
                 sandbox=sandbox,
             )
@@ -115,7 +144,12 @@ def resolve(catalog: Catalog) -> Resolve:
     """`resolve("fal/veo3.1", first=picture, prompt="...")`: the request as the gateway would fit it."""
 
     def build(
-        model: str, *, first: InputMedia | None = None, last: InputMedia | None = None, **fields: Any
+        model: str,
+        *,
+        first: InputMedia | None = None,
+        last: InputMedia | None = None,
+        references: Sequence[InputMedia] = (),
+        **fields: Any,
     ) -> ResolvedRequest:
         frames = {FrameType.FIRST: first, FrameType.LAST: last}
         given: dict[InputKey, InputMedia] = {kind: m for kind, m in frames.items() if m is not None}
@@ -123,9 +157,11 @@ def resolve(catalog: Catalog) -> Resolve:
             {
                 "prompt": "a red fox in the snow",
                 "frame_images": [{"frame_type": k, "url": f"asset:{m.asset.id}"} for k, m in given.items()],
+                "input_references": [{"type": m.type, "url": f"asset:{m.asset.id}"} for m in references],
                 **fields,
             }
         )
+        given |= dict(enumerate(references))
         return fit(request, catalog.cards[model], seed=7, inputs=given)
 
     return build

@@ -1,7 +1,8 @@
 """fal against its twin, and against answers written down from its documentation."""
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -9,7 +10,7 @@ from api_providers.fal import DATA_URI_MAX_BYTES, Fal
 from router.contract import errors
 from router.contract.backend import Completed, Operation, Pending
 from tests.api_providers.conftest import SECRET, FolderMedia, MakeBackend, Resolve
-from tests.backend_suite import BackendSuite
+from tests.backend_suite import BackendSuite, Stands
 from tests.sandbox_process import SandboxProcess
 from tests.scripted_server import ScriptedServer, reply
 
@@ -29,6 +30,7 @@ class TestFal(BackendSuite):
     text_model = "fal/veo3.1-fast"
     image_model = "fal/kling-2.6-pro"
     tells_cost = False
+    statuses: ClassVar[Mapping[str, Stands]] = {"IN_QUEUE": "queued", "IN_PROGRESS": "running"}
 
     def operation(self, ref: str) -> Operation:
         return operation(ref)

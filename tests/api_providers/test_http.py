@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from api_providers import _http
-from api_providers._http import ANSWER_MAX_BYTES, HttpProvider
+from api_providers._http import HttpProvider
 from api_providers._target import Target
 from router.contract import errors
 from router.contract.backend import BackendConfig, Output
@@ -56,7 +56,11 @@ async def outcome(make: MakeBackend, answer: Reply, *, spends: bool) -> type[Exc
         (b"no http at all\r\n\r\n", errors.OutcomeUnknown, errors.Unavailable),
         (reply(200, b"<html>"), errors.OutcomeUnknown, errors.UnexpectedResponse),
         (reply(200, b"[" * 100_000), errors.OutcomeUnknown, errors.UnexpectedResponse),
-        (reply(200, b" " * (ANSWER_MAX_BYTES + 1)), errors.OutcomeUnknown, errors.UnexpectedResponse),
+        (
+            reply(200, b" " * (HttpProvider.answer_max_bytes + 1)),
+            errors.OutcomeUnknown,
+            errors.UnexpectedResponse,
+        ),
         (reply(200, b"xx", {"Content-Encoding": "gzip"}), errors.OutcomeUnknown, errors.Unavailable),
         (reply(204), errors.OutcomeUnknown, None),
         (reply(302, b"", {"Location": "/x"}), errors.OutcomeUnknown, errors.UnexpectedResponse),

@@ -1,7 +1,8 @@
 """Runway against its twin, its SDK's own request types, and answers written down from its documentation."""
 
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import TypeAdapter
@@ -13,7 +14,7 @@ from api_providers.runway import DATA_URI_MAX_BYTES, Runway
 from router.contract import errors
 from router.contract.backend import Checks, Completed, Operation, Pending
 from tests.api_providers.conftest import SECRET, FolderMedia, MakeBackend, Resolve
-from tests.backend_suite import BackendSuite
+from tests.backend_suite import BackendSuite, Stands
 from tests.sandbox_process import SandboxProcess
 from tests.scripted_server import ScriptedServer, reply
 
@@ -27,12 +28,21 @@ class TestRunway(BackendSuite):
     text_model = "runway/gen4.5"
     image_model = "runway/gen4_turbo"
     tells_cost = True
+    statuses: ClassVar[Mapping[str, Stands]] = {
+        "PENDING": "queued",
+        "THROTTLED": "queued",
+        "RUNNING": "running",
+        "SUCCEEDED": "done",
+        "FAILED": errors.GenerationFailed,
+        "CANCELLED": errors.Cancelled,
+    }
 
     def operation(self, ref: str) -> Operation:
         return Operation(ref=ref)
 
     def status_body(self, status: str) -> dict[str, Any]:
-        return {**TASK, "status": status}
+        output = {"output": ["https://cdn.example/out.mp4"]} if status == "SUCCEEDED" else {}
+        return {**TASK, "status": status, **output}
 
     def dead_link(self, url: str) -> str:
         return url.partition("?")[0] + "?_jwt=1.0"

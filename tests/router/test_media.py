@@ -147,7 +147,7 @@ async def test_an_asset_of_another_kind_is_refused(store: MediaStore) -> None:
 
 async def test_a_clip_is_moved_in_with_its_numbers(store: MediaStore) -> None:
     tmp = clip(store.scratch(".mp4"), 24)
-    asset = await store.adopt_video(tmp)
+    asset = await store.adopt(tmp)
     assert (asset.mime, asset.width, asset.height, asset.duration_s) == ("video/mp4", 64, 48, 2.0)
     assert not tmp.exists() and store.path(asset).suffix == ".mp4"
     assert leftovers(store) == []
@@ -163,7 +163,7 @@ async def test_a_truncated_clip_is_invalid_and_removed(
     data = tmp.read_bytes()
     tmp.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(OutputInvalid):
-        await store.adopt_video(tmp)
+        await store.adopt(tmp)
     assert leftovers(store) == []
 
 
@@ -172,20 +172,20 @@ async def test_a_web_page_or_a_picture_instead_of_a_clip_is_invalid(store: Media
         tmp = store.scratch(".mp4")
         tmp.write_bytes(data)
         with pytest.raises(OutputInvalid, match="not a video"):
-            await store.adopt_video(tmp)
+            await store.adopt(tmp)
 
 
 async def test_a_long_clip_that_was_cut_is_found_without_decoding_it_whole(store: MediaStore) -> None:
     whole = clip(store.scratch(".mp4"), 12 * 65, size=(16, 16))
     cut = store.scratch(".mp4")
     cut.write_bytes(whole.read_bytes()[:-400])
-    assert (await store.adopt_video(whole)).duration_s == 65
+    assert (await store.adopt(whole)).duration_s == 65
     with pytest.raises(OutputInvalid):
-        await store.adopt_video(cut)
+        await store.adopt(cut)
 
 
 async def test_a_poster_is_a_jpeg_of_the_first_frame(store: MediaStore) -> None:
-    video = await store.adopt_video(clip(store.scratch(".mp4")))
+    video = await store.adopt(clip(store.scratch(".mp4")))
     poster = await store.poster(video)
     assert (poster.mime, poster.width, poster.height) == ("image/jpeg", 64, 48)
 
@@ -266,4 +266,4 @@ async def test_a_full_disk_is_storage_full_and_leaves_nothing(
     with pytest.raises(StorageFull):
         await store.take_bytes(png())
     with pytest.raises(StorageFull):
-        await store.adopt_video(tmp)
+        await store.adopt(tmp)
