@@ -1,4 +1,4 @@
-"""Runway (api.dev.runwayml.com): gen4 models and the models of others that Runway sells.
+"""Runway (api.dev.runwayml.com): its own models and those of others that it sells; bodies in `_runway_payload.py`.
 
 Runway has no idempotency key and no list of tasks, so a lost answer cannot be looked up (`lost_submit = "hold"`).
 It says what a task may cost at submit and what it did cost at the end; both are taken as the truth.
@@ -7,20 +7,18 @@ Source of statuses, costs and fields: the types of the official SDK runwayml 5.2
 
 from collections.abc import Mapping
 from decimal import Decimal
-from math import log
 from typing import Any
 from urllib.parse import quote
 
 from pydantic import BaseModel, Field, JsonValue
 
 from api_providers._answer import Answer, redact
-from api_providers._camera import prompt_with_camera
 from api_providers._http import HttpProvider
+from api_providers._runway_payload import PATHS, body_of
 from router.contract import errors
 from router.contract.backend import BackendConfig, Completed, Operation, Output, Pending
-from router.contract.card import InputMedia, ModelCard, ResolvedRequest
+from router.contract.card import InputMedia, ResolvedRequest
 from router.contract.errors import GatewayError
-from router.contract.request import Task
 from router.contract.words import words
 
 VERSION = "2024-11-06"
@@ -60,7 +58,7 @@ class _Organization(BaseModel):
 
 
 class Runway(HttpProvider):
-    """Submit, poll, cancel and balance; a data URI or an upload for images."""
+    """Submit, poll, cancel and balance; a data URI or an upload for inputs."""
 
     base_url = "https://api.dev.runwayml.com"
 
@@ -71,30 +69,19 @@ class Runway(HttpProvider):
         self._cancelled: set[str] = set()
 
     async def submit(self, request: ResolvedRequest, *, key: str) -> Operation:
-        """Place the images, then buy. Runway has no field for `key`."""
+        """Place the inputs, then buy. Runway has no field for `key`."""
         payload = await self.payload(request)
-        path = "v1/text_to_video" if request.task is Task.TEXT_TO_VIDEO else "v1/image_to_video"
-        answer = await self.call("POST", path, spends=True, json=payload)
+        answer = await self.call("POST", PATHS[request.task], spends=True, json=payload)
         task = self.view(_Submitted, answer, spends=True)
         return Operation(ref=task.id, estimated_usd=self._usd(task.estimatedCost))
 
     async def payload(self, request: ResolvedRequest) -> dict[str, Any]:
-        """The body of the create call; see the SDK's `TextToVideoCreateParams` and `ImageToVideoCreateParams`."""
-        card = self.card(request)
-        body: dict[str, Any] = {"model": card.wire_id, "duration": round(request.duration)}
-        if prompt := prompt_with_camera(request, card):
-            body["promptText"] = prompt
-        if request.task is not Task.TEXT_TO_VIDEO:
-            body["promptImage"] = await self._prompt_image(request)
-        if card.sizes and (request.task is Task.TEXT_TO_VIDEO or not card.aspect_from_image):
-            body["ratio"] = _ratio(request, card)
-        if card.seed and request.seed is not None:
-            body["seed"] = request.seed
-        if card.audio == "optional":
-            body["audio"] = request.generate_audio
-        if card.negative_prompt and request.negative_prompt:
-            body["negativePrompt"] = request.negative_prompt
-        return body | request.options
+        """The body of the create call, inputs uploaded where they are large."""
+        try:
+            return await body_of(request, self.card(request), self.place)
+        except errors.InvalidRequest as error:
+            error.backend = error.backend or self.name
+            raise
 
     async def poll(self, operation: Operation) -> Pending | Completed:
         """All six statuses by name, so that a seventh is noticed."""
@@ -188,27 +175,13 @@ class Runway(HttpProvider):
                     "入力ファイルが上限の 200 MB を超えています。",
                 ),
                 backend=self.name,
-                param="frame_images",
+                param="frame_images" if media.type == "image" else "input_references",
             )
         filename = self.filename_of(media)
         answer = await self.call("POST", "v1/uploads", json={"filename": filename, "type": "ephemeral"})
         upload = self.view(_Upload, answer)
         await self.post_form(upload.uploadUrl, upload.fields, media, filename)
         return upload.runwayUri
-
-    async def _prompt_image(self, request: ResolvedRequest) -> str | list[dict[str, str]]:
-        """A bare string is the first frame; with a last frame both carry their position."""
-        frames = {"first": request.first_frame, "last": request.last_frame}
-        placed = [{"uri": await self.place(m), "position": position} for position, m in frames.items() if m]
-        if not placed:
-            raise errors.InvalidRequest(
-                words(
-                    "image-to-video needs a first frame", "image-to-video には開始フレームの画像が必要です。"
-                ),
-                backend=self.name,
-                param="frame_images",
-            )
-        return placed[0]["uri"] if len(placed) == 1 and request.first_frame else placed
 
     def _failure(self, task: _TaskView) -> GatewayError:
         """By `failureCode`: safety is the caller's to change, all else is a failure; the cost is what they say."""
@@ -267,21 +240,6 @@ class Runway(HttpProvider):
     @staticmethod
     def _path(operation: Operation) -> str:
         return f"v1/tasks/{quote(operation.ref, safe='')}"
-
-
-def _ratio(request: ResolvedRequest, card: ModelCard) -> str:
-    """`W:H` in pixels for resolution and aspect ratio; without a ratio the one nearest to the first frame."""
-    sizes = [s for s in card.sizes if request.resolution in {None, s.resolution}] or list(card.sizes)
-    fitting = [s for s in sizes if s.aspect_ratio == request.aspect_ratio]
-    image = request.first_frame.asset if request.first_frame else None
-    if fitting:
-        size = fitting[0]
-    elif image and image.width and image.height:
-        wanted = log(image.width / image.height)
-        size = min(sizes, key=lambda s: abs(log(s.width / s.height) - wanted))
-    else:
-        size = sizes[0]
-    return f"{size.width}:{size.height}"
 
 
 def _fraction(progress: Any) -> float | None:

@@ -90,8 +90,7 @@ class Backends:
             if info.sandbox_path is None:
                 return Out("no_twin", words("has no sandbox twin", "サンドボックスに対応していません"))
             return None
-        set_url = self._settings.providers.get(info.name, {}).get("base_url") or info.base_url
-        if info.needs_base_url and not set_url:
+        if info.needs_base_url and not self.own_address(info):
             return Out(
                 "no_base_url",
                 words(
@@ -107,10 +106,16 @@ class Backends:
         return None
 
     def key(self, info: ProviderInfo) -> SecretStr | None:
-        """The provider's key: the sandbox's, or the first variable (or pair, joined by a colon) that is set."""
+        """The first variable (or pair, joined by a colon) that is set; in the sandbox only one that is made for it."""
+        found = self._own_key(info)
         if self._settings.sandbox_url and info.where is Where.CLOUD:
+            if found is not None and found.get_secret_value().startswith("sandbox-"):
+                return found
             paired = bool(info.key_pairs) or bool(info.options.get("key_is_pair"))
             return SecretStr(f"{SANDBOX_KEY}:{SANDBOX_KEY}" if paired else SANDBOX_KEY)
+        return found
+
+    def _own_key(self, info: ProviderInfo) -> SecretStr | None:
         for name in info.key_env:
             if (secret := self._settings.key(name)) is not None:
                 return secret
@@ -119,6 +124,10 @@ class Backends:
             if one is not None and two is not None:
                 return SecretStr(f"{one.get_secret_value()}:{two.get_secret_value()}")
         return None
+
+    def own_address(self, info: ProviderInfo) -> str | None:
+        """Where the user points this backend instead of the vendor's own address."""
+        return self._settings.providers.get(info.name, {}).get("base_url") or info.base_url
 
     def key_mark(self, backend: str) -> str:
         """Twelve hex digits that change with the key: a refused key rests its backend until it is another one."""
@@ -138,7 +147,7 @@ class Backends:
             k: v for k, v in settings.providers.get(info.name, {}).items() if k not in {"enabled", "base_url"}
         }
         options = {**info.options, "max_download_mb": settings.storage.max_download_mb, **own}
-        base_url = settings.providers.get(info.name, {}).get("base_url") or info.base_url
+        base_url = self.own_address(info)
         if sandbox:
             options.setdefault("poll_after", SANDBOX_POLL_S)
             base_url = f"{settings.sandbox_url}{info.sandbox_path}"

@@ -176,7 +176,11 @@ class Engine:
             )
 
     def _configure(self) -> None:
-        logging.getLogger("dbos").setLevel(logging.ERROR)
+        theirs = logging.getLogger("dbos")
+        theirs.setLevel(logging.ERROR)
+        # Its own handler keeps the stderr of the moment it was imported; the root's handler is the program's.
+        theirs.handlers.clear()
+        theirs.propagate = True
         config: dict[str, object] = {
             "name": "understudy",
             "executor_id": self.me,

@@ -19,16 +19,17 @@ from router import backup as backups
 from router import ledger, report, retention, store
 from router.admission import Admission
 from router.backends import Backends
-from router.catalog import Catalog
+from router.catalog import Catalog, ProviderInfo
 from router.contract import errors
-from router.contract.card import Asset
+from router.contract.backend import Checks, Describes
+from router.contract.card import Asset, Where
 from router.contract.job import AttemptStatus, Decision, Event, Job, JobError, Status
-from router.contract.request import VideoRequest
+from router.contract.request import Task, VideoRequest
 from router.contract.words import Words, words
 from router.db import Database, Tx, get_meta, set_meta
 from router.media import MediaStore
 from router.pricing import money, to_micros
-from router.report import ModelRow, ProviderRow, SpendReport, SpendRow
+from router.report import Checked, ModelRow, ProviderRow, SpendReport, SpendRow
 from router.settings import Settings
 from router.tables import executors
 
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
 LOOK_S = 1.0
 """How often a watcher looks although nothing told it of a change: the engine it watches may be about to leave."""
 DELETE_WAIT_S = 15.0
+CHECK_S = 8.0
+"""How long a provider's account call may take before it counts as unreachable."""
 LIVE_US = 6_000_000
 """An engine on PostgreSQL that beat within this time is alive."""
 
-__all__ = ["EngineRole", "Gateway", "ModelRow", "Page", "ProviderRow", "SpendReport", "SpendRow"]
+__all__ = ["Checked", "EngineRole", "Gateway", "ModelRow", "Page", "ProviderRow", "SpendReport", "SpendRow"]
 
 
 class EngineRole(StrEnum):
@@ -207,13 +210,74 @@ class Gateway:
             )
         return path, asset
 
-    async def models(self) -> tuple[ModelRow, ...]:
-        """Every model of the catalogue, usable or not."""
-        return report.models(self._catalog, self._backends, datetime.now(UTC).date())
+    async def models(
+        self, *, task: Task | None = None, aspect_ratio: str | None = None
+    ) -> tuple[ModelRow, ...]:
+        """Every model of the catalogue, usable or not; with a filter those that can do it, priced for just that."""
+        today = datetime.now(UTC).date()
+        return report.models(self._catalog, self._backends, today, task=task, aspect_ratio=aspect_ratio)
 
     async def providers(self) -> tuple[ProviderRow, ...]:
         """Every backend with what keeps it from working."""
         return await self._db.read(lambda tx: report.providers(tx, self._catalog, self._backends))
+
+    async def check(self, name: str) -> Checked:
+        """One harmless authenticated call. Raises NotFound for an unknown backend, else whatever the call raises."""
+        info = self._catalog.providers.get(name)
+        if info is None:
+            known = ", ".join(sorted(self._catalog.providers))
+            raise errors.NotFound(
+                words(
+                    f"there is no backend {name!r}. Known: {known}",
+                    f"バックエンド {name!r} はありません。使えるもの: {known}",
+                )
+            )
+        if not info.keyless and self._backends.key(info) is None:
+            names = " / ".join([*info.key_env, *("+".join(pair) for pair in info.key_pairs)])
+            raise errors.AuthenticationFailed(
+                words(f"no key: set {names}", f"キーがありません。{names} を設定してください"), backend=name
+            )
+        backend = self._backends.get(name)
+        if not isinstance(backend, Checks):
+            return Checked(name, None)
+        try:
+            async with asyncio.timeout(CHECK_S):
+                facts = dict(await backend.check())
+        except TimeoutError:
+            raise errors.Unavailable(
+                words(f"no answer within {CHECK_S:.0f} s", f"{CHECK_S:.0f} 秒以内に応答がありません"),
+                backend=name,
+            ) from None
+        usd = facts.pop("balance_usd", None)
+        return Checked(name, True, None if usd is None else Decimal(str(usd)), facts)
+
+    async def check_all(self) -> tuple[Checked, ...]:
+        """Every cloud backend that has a key, side by side; what a call raised becomes its `problem`."""
+
+        async def one(info: ProviderInfo) -> Checked:
+            ready = info.where is Where.CLOUD and not (
+                info.needs_base_url and not self._backends.own_address(info)
+            )
+            if not ready or (not info.keyless and self._backends.key(info) is None):
+                return Checked(info.name, None)
+            try:
+                return await self.check(info.name)
+            except errors.GatewayError as error:
+                reached = not isinstance(error, errors.Unavailable | errors.ServerTrouble)
+                return Checked(info.name, reached, problem=error.message)
+
+        return tuple(await asyncio.gather(*(one(info) for info in self._catalog.providers.values())))
+
+    async def describe(self, name: str, wire_id: str) -> dict[str, Any]:
+        """A model row read from the provider's own schema now. Raises UnsupportedRequest where it publishes none."""
+        backend = self._backends.get(name)
+        if not isinstance(backend, Describes):
+            able = words(
+                f"{name} publishes no schema that could be read; write the row by hand (docs/add-a-provider.md)",
+                f"{name} は読み取れるスキーマを公開していません。手動で記述してください(docs/add-a-provider.md)",
+            )
+            raise errors.UnsupportedRequest(able)
+        return dict(await backend.describe(wire_id))
 
     @property
     def problems(self) -> tuple[Words, ...]:

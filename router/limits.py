@@ -68,6 +68,34 @@ def window_free_at(tx: Tx, scope: str, limits: Limits) -> datetime | None:
     return latest
 
 
+@dataclass(frozen=True)
+class Use:
+    """How much of one documented window is taken now."""
+
+    scope: str
+    window: str
+    """`second`, `minute`, `day` or `in_flight`."""
+    used: int
+    allowed: int
+
+
+def used(tx: Tx, scope: str, limits: Limits) -> tuple[Use, ...]:
+    """The documented start windows of a scope and what is taken of each."""
+    rows = []
+    for name, seconds in _WINDOWS:
+        allowed = getattr(limits, name)
+        if allowed is None:
+            continue
+        since = tx.us - int(seconds * 1e6)
+        count = tx.conn.execute(
+            sa.select(sa.func.count())
+            .select_from(hits)
+            .where(hits.c.scope == scope, sa.or_(hits.c.at.is_(None), hits.c.at > since))
+        ).scalar_one()
+        rows.append(Use(scope, name.removeprefix("starts_per_"), int(count), allowed))
+    return tuple(rows)
+
+
 def take(tx: Tx, scopes: Iterable[str], job_id: str, n: int) -> None:
     """Count one start, before the call; never given back."""
     tx.conn.execute(sa.insert(hits), [{"scope": s, "job_id": job_id, "n": n, "at": None} for s in scopes])

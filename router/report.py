@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Literal
 
 import sqlalchemy as sa
+from pydantic import JsonValue
 
 from router import ledger, limits, store
 from router.backends import Backends
-from router.catalog import Catalog, stale
+from router.catalog import Catalog, ProviderInfo, stale
 from router.contract.card import Asset, InputMedia, ModelCard
 from router.contract.errors import GatewayError
 from router.contract.fit import fit
@@ -18,7 +20,8 @@ from router.contract.job import AttemptStatus
 from router.contract.request import FrameImage, FrameType, Reference, Task, VideoRequest
 from router.contract.words import Words
 from router.db import Tx
-from router.pricing import estimate, from_micros
+from router.limits import Use
+from router.pricing import Estimate, estimate, from_micros
 from router.settings import Settings
 from router.tables import ledger as ledger_table
 
@@ -58,6 +61,24 @@ class ProviderRow:
     price_as_of: str | None
     """The oldest date among its price rows."""
     price_stale: bool
+    breaker: Literal["closed", "open", "half-open"] = "closed"
+    """`half-open`: its pause is over and one real job may try."""
+    limits: tuple[Use, ...] = ()
+    """Documented limits of the account and of its models that were used lately."""
+    base_url: str | None = None
+    """Where the user's own settings point it; None for the vendor's own address."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one harmless authenticated call to a backend found."""
+
+    name: str
+    reachable: bool | None
+    """None where it was not tried: no key, or nothing that could be asked without buying."""
+    balance_usd: Decimal | None = None
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+    problem: Words | None = None
 
 
 @dataclass(frozen=True)
@@ -91,12 +112,24 @@ class SpendReport:
     """Job ids that wait for `understudy settle`."""
 
 
-def models(catalog: Catalog, backends: Backends, today: date) -> tuple[ModelRow, ...]:
-    """Every model, usable or not."""
+def models(
+    catalog: Catalog,
+    backends: Backends,
+    today: date,
+    *,
+    task: Task | None = None,
+    aspect_ratio: str | None = None,
+) -> tuple[ModelRow, ...]:
+    """Every model, usable or not; with a filter only those that can do it, priced for just that."""
     rows = []
     for card in catalog.cards.values():
+        try:
+            price = _example(card, task, aspect_ratio)
+        except (GatewayError, ValueError):
+            # Only with a filter: it is no answer to what was asked.
+            continue
         out = backends.out(card)
-        usd, as_of = _example(card)
+        usd, as_of = (price.usd, price.as_of) if price else (None, None)
         rows.append(
             ModelRow(
                 card=card,
@@ -139,9 +172,30 @@ def providers(tx: Tx, catalog: Catalog, backends: Backends) -> tuple[ProviderRow
                 in_flight=flying[info.name],
                 price_as_of=oldest.isoformat() if oldest else None,
                 price_stale=stale(oldest, tx.now.date()) if oldest else False,
+                breaker=_breaker(rests, [info.name, *(card.id for card in cards)], tx.now),
+                limits=_limits_used(tx, info, cards, flying[info.name]),
+                base_url=backends.own_address(info),
             )
         )
     return tuple(rows)
+
+
+def _breaker(
+    rests: Mapping[str, limits.Rest], scopes: list[str], now: datetime
+) -> Literal["closed", "open", "half-open"]:
+    """The worst among its scopes."""
+    found = [rest for scope in scopes if (rest := rests.get(scope)) is not None and rest.half_open]
+    if any(rest.until is not None and rest.until > now for rest in found):
+        return "open"
+    return "half-open" if found else "closed"
+
+
+def _limits_used(tx: Tx, info: ProviderInfo, cards: list[ModelCard], flying: int) -> tuple[Use, ...]:
+    most = info.limits.max_in_flight
+    places = (Use(info.name, "in_flight", flying, most),) if most is not None else ()
+    account = places + limits.used(tx, info.name, info.limits)
+    models = tuple(use for card in cards for use in limits.used(tx, card.id, card.limits) if use.used)
+    return account + models
 
 
 def spend(tx: Tx, settings: Settings) -> SpendReport:
@@ -200,26 +254,35 @@ def _resting(rests: Mapping[str, limits.Rest], scopes: list[str], now: datetime)
     return max(found, key=lambda r: r.until or now, default=None)
 
 
-def _example(card: ModelCard) -> tuple[Decimal | None, date | None]:
-    """Price of the plainest clip this model makes."""
-    task = card.tasks[0]
-    frames = (
-        (FrameImage(url="asset:example"),) if task in {Task.IMAGE_TO_VIDEO, Task.EFFECT, Task.AVATAR} else ()
+def _example(card: ModelCard, task: Task | None, aspect_ratio: str | None) -> Estimate | None:
+    """Price of the plainest clip this model makes; raises UnsupportedRequest where a wish cannot be honoured."""
+    wished = task is not None or aspect_ratio is not None
+    task = task or card.tasks[0]
+    framed = task in {Task.IMAGE_TO_VIDEO, Task.EFFECT, Task.AVATAR} or "first_frame" in card.needs
+    frames = [FrameImage(url=_ANY)] if framed else []
+    if "last_frame" in card.needs:
+        frames.append(FrameImage(frame_type=FrameType.LAST, url=_ANY))
+    kinds = [kind for kind in card.references if kind in card.needs]
+    if task in {Task.VIDEO_TO_VIDEO, Task.EXTEND, Task.UPSCALE, Task.LIP_SYNC} and "video" not in kinds:
+        kinds.append("video")
+    request = VideoRequest(
+        task=task,
+        prompt="example",
+        frame_images=tuple(frames),
+        input_references=tuple(Reference(type=kind, url=_ANY) for kind in kinds),
+        aspect_ratio=None if framed and card.aspect_from_image else aspect_ratio,
+        effect=(card.effects[0] if card.effects else "example") if task is Task.EFFECT else None,
     )
-    references = (
-        (Reference(type="video", url="asset:example"),)
-        if task in {Task.VIDEO_TO_VIDEO, Task.EXTEND, Task.UPSCALE, Task.LIP_SYNC}
-        else ()
-    )
+    inputs = unseen_inputs(request)
+    if card.own_source:
+        own = {"source_backend": card.backend, "source_ref": "example"}
+        inputs = {key: media.model_copy(update=own) for key, media in inputs.items()}
     try:
-        request = VideoRequest(
-            task=task,
-            prompt="example",
-            frame_images=frames,
-            input_references=references,
-            effect=card.effects[0] if task is Task.EFFECT and card.effects else None,
-        )
-        price = estimate(card, fit(request, card, seed=0, inputs=unseen_inputs(request)))
-    except (GatewayError, ValueError):
-        return None, None
-    return (price.usd, price.as_of) if price else (None, None)
+        return estimate(card, fit(request, card, seed=0, inputs=inputs))
+    except GatewayError:
+        if wished:
+            raise
+        return None
+
+
+_ANY = "asset:example"

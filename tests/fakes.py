@@ -189,7 +189,7 @@ class ScriptedBackend:
 class FindingBackend(ScriptedBackend):
     """One that lists what it accepted."""
 
-    async def find(self, key: str, since: datetime) -> Operation | None:
+    async def find(self, request: ResolvedRequest, *, key: str, since: datetime) -> Operation | None:
         """By our own attempt id."""
         task = next((t for t in self.studio.tasks if t.key == key), None)
         return Operation(ref=task.ref) if task else None

@@ -46,6 +46,8 @@ def test_every_command_in_the_documents_parses(path: Path) -> None:
         context = command.make_context("understudy", argv, obj=cli.Door())
         while hasattr(command, "commands"):
             rest = [*context._protected_args, *context.args]
+            if not rest and command.invoke_without_command:
+                break
             name, command, rest = command.resolve_command(context, rest)
             context = command.make_context(name, rest, parent=context)
 

@@ -1,5 +1,6 @@
 """Values -> escaped HTML for jobs, the player, the details and the history; the rules of `view` hold here too."""
 
+import mimetypes
 from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import quote as url_quote
@@ -115,6 +116,11 @@ def player(text: Text, job: Job | None, *, missing: bool = False) -> str:
         return _frame(f'<div class="vg-empty">{lines}</div>')
     if job.status is Status.COMPLETED and job.output and not job.deleted:
         small = " vg-video-small" if (job.output.width or 999) <= 256 else ""
+        if job.output.mime.startswith("image/"):
+            return _frame(
+                f'<img class="vg-video{small}" data-res="{esc(job.id)}" src="{esc(content_url(job.id))}" '
+                f'alt="{esc(_short(text, job.request, 80))}">'
+            )
         poster = f' poster="{esc(content_url(job.id, variant="thumbnail"))}"' if job.poster else ""
         return _frame(
             f'<video class="vg-video{small}" data-res="{esc(job.id)}" src="{esc(content_url(job.id))}"{poster} '
@@ -182,7 +188,9 @@ def _actions(text: Text, job: Job) -> str:
 def _file_name(job: Job) -> str:
     """Says where the clip ran and what it cost: `runway-gen4-0.25usd-abc123.mp4`."""
     model = (job.model or "clip").replace("/", "-")
-    return f"{model}-{usd(job.billed_usd).strip('<$').replace(',', '')}usd-{job.id[-8:]}.mp4"
+    mime = job.output.mime if job.output else "video/mp4"
+    ending = mimetypes.guess_extension(mime) or ""
+    return f"{model}-{usd(job.billed_usd).strip('<$').replace(',', '')}usd-{job.id[-8:]}{ending}"
 
 
 def _problem(text: Text, job: Job) -> str:

@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import ipaddress
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ DATA_URI_MAX = 5 * 1024 * 1024
 URL_MAX = 2048
 ASSUMED_SECONDS = 5.0
 """Length of an input video that the twin cannot look into (it fetches nothing)."""
+ASSUMED_FPS = 30
 DATA_URI = re.compile(r"^data:(?P<mime>[\w.+-]+/[\w.+-]+);base64,(?P<data>.*)$", re.DOTALL)
 WHOLE = {"seed": (0, UINT32), "expressionIntensity": (1, 5)} | {
     name: (0, 100) for name in ("creativity", "sharpen", "smartGrain")
@@ -33,6 +35,7 @@ LISTS = {
     "referenceVideos": "video",
     "referenceAudio": "audio",
 }
+MEDIA_FIELDS = frozenset({"promptImage", "keyframes", "character", "reference", *VIDEO_FIELDS, *LISTS})
 TAG = re.compile(r"^[A-Za-z][A-Za-z0-9_]{2,15}$")
 
 
@@ -42,7 +45,11 @@ class Findings:
 
     issues: list[dict[str, Any]] = field(default_factory=list)
     video_seconds: float | None = None
-    """Length of the input video, if there is one."""
+    """Length of the video to work on (or of the performance), if there is one."""
+    frames: int = 0
+    """How many frames that video has."""
+    all_seconds: float = 0.0
+    """Length of all input videos together."""
 
     def add(self, message: str, *path: str | int) -> None:
         """Note one issue at a place in the body."""
@@ -59,12 +66,36 @@ def check(body: dict[str, Any], shape: Shape, bench: Bench) -> Findings:
         found.add(f"Unrecognized key: {name!r}", name)
     for name in sorted(given & (shape.required | shape.optional)):
         _field(name, body[name], shape, bench, found)
-    if body.get("mode") in ("extend", "edit"):
+    _together(body, shape, found)
+    return found
+
+
+def _together(body: dict[str, Any], shape: Shape, found: Findings) -> None:
+    """What only holds of several fields at once."""
+    mode = body.get("mode", "reference")
+    if mode in ("extend", "edit"):
         if not body.get("promptText"):
             found.add("Required in this mode", "promptText")
-        if "ratio" in body and body["model"] == "seedance2_5":
-            found.add("Not accepted in this mode", "ratio")
-    return found
+        if "ratio" in body:
+            found.add("`ratio` may only be provided in reference mode.", "ratio")
+    if mode == "edit" and body["model"] == "seedance2_5" and body.get("duration") != AUTO:
+        found.add("Must be auto in edit mode", "duration")
+    if shape.frames_auto and _positioned(body.get("promptImage")):
+        if not str(body.get("ratio", "auto_720p")).startswith("auto_"):
+            found.add("Keyframes need auto_480p, auto_720p or auto_1080p", "ratio")
+        if "referenceVideos" in body:
+            found.add("Keyframes and references cannot be mixed", "referenceVideos")
+    video = next((name for name in VIDEO_FIELDS if name in body), None)
+    if video and shape.video_seconds and found.video_seconds is not None:
+        low, high = shape.video_seconds
+        if found.video_seconds < low:
+            found.add(f"Asset duration must be at least {low:g} seconds", video)
+        elif found.video_seconds > high + 0.1:
+            found.add(f"Asset duration must be at most {high:g} seconds", video)
+
+
+def _positioned(images: Any) -> bool:
+    return isinstance(images, list) and any(isinstance(i, dict) and i.get("position") for i in images)
 
 
 def utf16_units(text: str) -> int:
@@ -84,16 +115,23 @@ def _field(name: str, value: Any, shape: Shape, bench: Bench, found: Findings) -
     elif name == "duration":
         if not (shape.auto and value == AUTO) and (type(value) is not int or value not in shape.durations):
             found.add(f"Expected an integer from {shape.durations[0]} to {shape.durations[-1]}", name)
-    elif name == "promptImage":
-        _images(value, shape, bench, found)
-    elif name in VIDEO_FIELDS:
-        _uri(value, "video", bench, found, name)
-    elif name in LISTS:
-        _list(name, value, bench, found)
-    elif name in ("character", "reference"):
-        _performer(name, value, bench, found)
+    elif name in MEDIA_FIELDS:
+        _media(name, value, shape, bench, found)
     else:
         _plain(name, value, found)
+
+
+def _media(name: str, value: Any, shape: Shape, bench: Bench, found: Findings) -> None:
+    if name == "promptImage":
+        _images(value, shape, bench, found)
+    elif name in VIDEO_FIELDS:
+        _main_video(value, bench, found, name)
+    elif name == "keyframes":
+        _keyframes(value, shape, bench, found)
+    elif name in LISTS:
+        _list(name, value, shape, bench, found)
+    else:
+        _performer(name, value, bench, found)
 
 
 def _plain(name: str, value: Any, found: Findings) -> None:
@@ -121,8 +159,6 @@ def _setting(name: str, value: Any, found: Findings) -> None:
     elif name == "providerSettings":
         if not isinstance(value, dict):
             found.add("Expected object", name)
-    elif name == "keyframes" and (not isinstance(value, list) or len(value) > 5):
-        found.add("Expected an array of at most 5 elements", name)
 
 
 def _images(value: Any, shape: Shape, bench: Bench, found: Findings) -> None:
@@ -150,17 +186,35 @@ def _images(value: Any, shape: Shape, bench: Bench, found: Findings) -> None:
         found.add("A last frame needs a first frame", "promptImage")
 
 
-def _list(name: str, value: Any, bench: Bench, found: Findings) -> None:
+def _elements(name: str, value: Any, shape: Shape, found: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of an array, with what is wrong with the array itself noted."""
     if not isinstance(value, list) or not value:
         found.add("Expected a non-empty array", name)
         return
-    if name == "referenceImages" and len(value) > 3:
-        found.add("Expected at most 3 elements", name)
+    most = shape.most.get(name, len(value))
+    if len(value) > most:
+        found.add(f"Expected at most {most} elements", name)
     for n, item in enumerate(value):
-        if not isinstance(item, dict):
+        if isinstance(item, dict):
+            yield n, item
+        else:
             found.add("Expected object", name, n)
-            continue
-        _uri(item.get("uri"), LISTS[name], bench, found, name, n, "uri")
+
+
+def _keyframes(value: Any, shape: Shape, bench: Bench, found: Findings) -> None:
+    for n, item in _elements("keyframes", value, shape, found):
+        _uri(item.get("uri"), "image", bench, found, "keyframes", n, "uri")
+        at, last = (item["at"], 1.0) if "at" in item else (item.get("seconds"), math.inf)
+        if not isinstance(at, int | float) or not 0 <= at <= last:
+            found.add("Expected seconds, or at from 0 to 1", "keyframes", n)
+
+
+def _list(name: str, value: Any, shape: Shape, bench: Bench, found: Findings) -> None:
+    kind = LISTS[name]
+    for n, item in _elements(name, value, shape, found):
+        if kind != "image" and item.get("type", kind) != kind:
+            found.add(f"Expected {kind}", name, n, "type")
+        _uri(item.get("uri"), kind, bench, found, name, n, "uri")
         tag = item.get("tag")
         if tag is not None and not (isinstance(tag, str) and TAG.match(tag)):
             found.add(
@@ -173,24 +227,31 @@ def _performer(name: str, value: Any, bench: Bench, found: Findings) -> None:
     if not isinstance(value, dict) or value.get("type") not in kinds:
         found.add(f"Expected an object of type {' or '.join(kinds)}", name, "type")
         return
-    own = Findings()
-    _uri(value.get("uri"), value["type"], bench, own, name, "uri")
-    found.issues += own.issues
-    if name == "reference":
-        found.video_seconds = own.video_seconds
-        if own.video_seconds is not None and not 3 <= own.video_seconds <= 30:
-            found.add("The reference must be 3 to 30 seconds long", name, "uri")
+    if name == "character":
+        _uri(value.get("uri"), value["type"], bench, found, name, "uri")
+        return
+    _main_video(value.get("uri"), bench, found, name, "uri")
+    if found.video_seconds is not None and not 3 <= found.video_seconds <= 30:
+        found.add("The reference must be 3 to 30 seconds long", name, "uri")
 
 
-def _uri(value: Any, kind: str, bench: Bench, found: Findings, *path: str | int) -> None:
+def _main_video(value: Any, bench: Bench, found: Findings, *path: str | int) -> None:
+    """The video whose length counts."""
+    look = _uri(value, "video", bench, found, *path)
+    if look is not None:
+        found.video_seconds, found.frames = look
+
+
+def _uri(value: Any, kind: str, bench: Bench, found: Findings, *path: str | int) -> tuple[float, int] | None:
+    """Seconds and frames of what a URI leads to; None when it cannot be used, which is noted."""
     if not isinstance(value, str):
         found.add("Expected string", *path)
-        return
+        return None
     if value.startswith("runway://"):
         content = bench.uploads.get(value.removeprefix("runway://"))
         if content is None:
             found.add("The upload was not found or has expired", *path)
-            return
+            return None
     elif value.startswith("data:"):
         match = DATA_URI.match(value)
         try:
@@ -199,21 +260,25 @@ def _uri(value: Any, kind: str, bench: Bench, found: Findings, *path: str | int)
             content = b""
         if match is None or not content or not match["mime"].startswith(f"{kind}/"):
             found.add(f"Expected a base64 data URI of an {kind}", *path)
-            return
+            return None
         if len(value) > DATA_URI_MAX:
             found.add("The data URI must be at most 5 MB", *path)
-            return
+            return None
     else:
-        for message in _url_issues(value):
+        wrong = list(_url_issues(value))
+        for message in wrong:
             found.add(message, *path)
-        if kind == "video":
-            found.video_seconds = ASSUMED_SECONDS
-        return
-    seconds = _look(content, kind)
-    if seconds is None:
+        if wrong:
+            return None
+        content = None
+    look = (
+        (ASSUMED_SECONDS, round(ASSUMED_SECONDS * ASSUMED_FPS)) if content is None else _look(content, kind)
+    )
+    if look is None:
         found.add(f"The asset could not be read as an {kind}", *path)
     elif kind == "video":
-        found.video_seconds = seconds
+        found.all_seconds += look[0]
+    return look
 
 
 def _url_issues(value: str) -> Iterator[str]:
@@ -230,16 +295,20 @@ def _url_issues(value: str) -> Iterator[str]:
     yield "URLs must use a domain name, not an IP address"
 
 
-def _look(content: bytes, kind: str) -> float | None:
-    """The length in seconds (0 for an image); None when it is not what it should be."""
+def _look(content: bytes, kind: str) -> tuple[float, int] | None:
+    """Seconds and frames (0 for an image); None when it is not what it should be."""
     try:
         if kind == "image":
             with Image.open(io.BytesIO(content)) as image:
                 image.verify()
-            return 0.0
+            return 0.0, 0
         with av.open(io.BytesIO(content), "r") as box:
             if kind == "video" and not box.streams.video:
                 return None
-            return box.duration / 1_000_000 if box.duration else ASSUMED_SECONDS
+            seconds = box.duration / 1_000_000 if box.duration else ASSUMED_SECONDS
+            if kind != "video":
+                return seconds, 0
+            picture = box.streams.video[0]
+            return seconds, picture.frames or round(seconds * float(picture.average_rate or ASSUMED_FPS))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, av.FFmpegError):
         return None

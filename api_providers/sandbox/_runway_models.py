@@ -1,16 +1,12 @@
 """What Runway's models take and cost: the twin's own reading of the API, kept apart from the client's data file.
 
-Shapes follow the request types of Runway's Python SDK 5.24.0. Rates are Runway's documented credits of 2026-04;
-`STAND_IN_RATE` is ours, for models whose price is not public, so that they can be rehearsed at all.
+Shapes follow the request types of Runway's Python SDK 5.24.0. Lengths that it does not name are those of Runway's
+documentation, or 1 to 30 s. What a request costs: `_runway_prices.py`.
 """
 
-import math
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
-CREDIT_USD = Decimal("0.01")
-STAND_IN_RATE = Decimal(20)
 AUTO = "auto"
 UINT32 = 4_294_967_295
 
@@ -33,6 +29,12 @@ class Shape:
     last_frame: bool = False
     free_images: bool = False
     """`promptImage` entries may come without a position, as references."""
+    most: dict[str, int] = field(default_factory=dict)
+    """The longest list of each field; where Runway documents none, any."""
+    frames_auto: bool = False
+    """With frames `ratio` must be one of the `auto_` ones."""
+    video_seconds: tuple[float, float] | None = None
+    """Shortest and longest input video."""
 
 
 SIX = ("1280:720", "720:1280", "1104:832", "960:960", "832:1104", "1584:672")
@@ -46,6 +48,16 @@ SEEDANCE_SMALL = ("992:432", "864:496", "752:560", "640:640", "560:752", "496:86
 SEEDANCE_720 = ("1470:630", "1280:720", "1112:834", "960:960", "834:1112", "720:1280")
 SEEDANCE_1080 = ("2206:946", "1920:1080", "1664:1248", "1440:1440", "1248:1664", "1080:1920")
 SEEDANCE_4K = ("3840:1646", "3840:2160", "3840:2880", "3840:3840", "2880:3840", "2160:3840")
+WAN = (
+    *("832:480", "720:544", "624:624", "544:720", "480:832", "1280:720", "1104:832", "960:960", "832:1104"),
+    *("720:1280", "1920:1080", "1648:1248", "1440:1440", "1248:1648", "1080:1920"),
+    *("auto_480p", "auto_720p", "auto_1080p"),
+)
+KLING_4_AUTO = ("auto_720p", "auto_1080p")
+KLING_4 = (
+    *("1280:720", "720:1280", "940:940", "1460:624", "1920:1080", "1080:1920", "1440:1440", "2200:940"),
+    *KLING_4_AUTO,
+)
 SEEDANCE_25_SMALL = ("992:432", "854:480", "752:560", "640:640", "560:752", "480:854")
 HAILUO = ("adaptive", "21:9", "16:9", "4:3", "1:1", "3:4", "9:16")
 OMNI = ("1280:720", "720:1280")
@@ -77,11 +89,17 @@ _GEN45: dict[str, Any] = {"outputFormat": FORMATS, "proresProfile": PRORES}
 _GEN45_OPTIONAL = "seed contentModeration outputFormat proresProfile"
 _GEN: dict[str, Any] = {"durations": tuple(range(2, 11)), "prompt_max": 1000}
 _VEO_TAKES: dict[str, Any] = {"ratio": VEO, "durations": (4, 6, 8), "seconds": 8, "prompt_max": 1000}
-_SEEDANCE: dict[str, Any] = {"auto": True, "durations": tuple(range(4, 16)), "prompt_max": 3500}
-_SEEDANCE_25: dict[str, Any] = {
+_SEEDANCE: dict[str, Any] = {
     "auto": True,
     "durations": tuple(range(4, 16)),
+    "prompt_max": 3500,
+    "most": {"references": 9},
+}
+_SEEDANCE_25: dict[str, Any] = {
+    "auto": True,
+    "durations": tuple(range(4, 31)),
     "prompt_max": 15_000,
+    "most": {"references": 30},
     "ratio": (*SEEDANCE_25_SMALL, *SEEDANCE_720, *SEEDANCE_1080),
 }
 _SEEDANCE_RATIOS = {
@@ -89,7 +107,21 @@ _SEEDANCE_RATIOS = {
     "seedance2_fast": (*SEEDANCE_SMALL, *SEEDANCE_720),
     "seedance2_mini": (*SEEDANCE_SMALL, *SEEDANCE_720),
 }
-_HAILUO_TAKES: dict[str, Any] = {"ratio": HAILUO, "choices": {"resolution": ("768p", "2k", "768P", "2K")}}
+_HAILUO_TAKES: dict[str, Any] = {
+    "ratio": HAILUO,
+    "choices": {"resolution": ("768p", "2k", "768P", "2K")},
+    "durations": tuple(range(5, 16)),
+    "most": {"references": 9},
+}
+_H3_MAX: dict[str, Any] = {
+    "choices": {
+        "resolution": ("480p", "768p"),
+        "promptExpansionMode": ("disabled", "balanced", "quality"),
+    },
+    "durations": tuple(range(5, 16)),
+}
+_WAN: dict[str, Any] = {"ratio": WAN, "durations": tuple(range(2, 31)), "most": {"references": 10}}
+_PICTURES_4: dict[str, int] = {"references": 10, "referenceVideos": 5}
 _REFS = "references referenceVideos referenceAudio"
 
 TEXT_TO_VIDEO = {
@@ -103,6 +135,10 @@ TEXT_TO_VIDEO = {
         durations=(5, 10),
     ),
     "hailuo3": _shape("promptText", f"duration ratio resolution {_REFS}", **_HAILUO_TAKES),
+    "h3_max": _shape("promptText", "duration resolution promptExpansionMode seed", **_H3_MAX),
+    "kling_4": _shape(
+        "promptText", "duration ratio references referenceVideos", ratio=KLING_4, most=_PICTURES_4
+    ),
     "gemini_omni_flash": _shape("promptText", "duration ratio", ratio=OMNI, durations=tuple(range(3, 11))),
     "gemini_omni_flash_1.1": _shape(
         "promptText",
@@ -141,6 +177,19 @@ IMAGE_TO_VIDEO = {
         free_images=True,
         **_HAILUO_TAKES,
     ),
+    "h3_max": _shape(
+        "promptImage promptText",
+        "duration resolution promptExpansionMode seed",
+        last_frame=True,
+        **_H3_MAX,
+    ),
+    "kling_4": _shape(
+        "promptImage",
+        "promptText duration ratio references referenceVideos",
+        ratio=KLING_4_AUTO,
+        most=_PICTURES_4,
+        last_frame=True,
+    ),
     "gemini_omni_flash": _shape(
         "promptImage", "promptText duration ratio", ratio=OMNI, durations=tuple(range(3, 11))
     ),
@@ -170,8 +219,11 @@ VIDEO_TO_VIDEO = {
             "proresProfile": PRORES,
             "targetAspectRatio": ("16:9", "4:3", "3:2", "1:1", "2:3", "3:4", "9:16", "21:9"),
         },
+        most={"keyframes": 5},
+        video_seconds=(2, 30),
     ),
-    "gemini_omni_flash": _shape("promptText videoUri", "references"),
+    "kling_4": _shape("promptText videoUri", "ratio references", ratio=KLING_4_AUTO, most=_PICTURES_4),
+    "gemini_omni_flash": _shape("promptText videoUri", "references", video_seconds=(0, 10)),
     "gemini_omni_flash_1.1": _shape(
         "promptText videoUri",
         "duration mode ratio references",
@@ -203,6 +255,16 @@ for _name, _ratios in _SEEDANCE_RATIOS.items():
     VIDEO_TO_VIDEO[_name] = _shape(
         "promptVideo", f"promptText audio duration ratio seed {_REFS}", ratio=_ratios, **_SEEDANCE
     )
+for _name in ("wan3", "wan3_prime"):
+    TEXT_TO_VIDEO[_name] = _shape("promptText", f"audio duration ratio {_REFS}", **_WAN)
+    IMAGE_TO_VIDEO[_name] = _shape(
+        "promptImage promptText",
+        "audio duration ratio referenceAudio referenceVideos",
+        last_frame=True,
+        free_images=True,
+        frames_auto=True,
+        **_WAN,
+    )
 for _level, _ratios in LEVEL.items():
     for _line, _extra in (("kling3.0", "cfgScale"), ("klingO3", "")):
         _takes: dict[str, Any] = {"ratio": _ratios, "durations": tuple(range(3, 16))}
@@ -213,9 +275,12 @@ for _level, _ratios in LEVEL.items():
             "promptImage",
             f"promptText audio duration providerSettings ratio {_extra or 'references'}",
             last_frame=True,
+            most={"references": 7},
             **_takes,
         )
-    VIDEO_TO_VIDEO[f"klingO3_{_level}"] = _shape("promptText promptVideo", "providerSettings references")
+    VIDEO_TO_VIDEO[f"klingO3_{_level}"] = _shape(
+        "promptText promptVideo", "providerSettings references", most={"references": 4}
+    )
 
 ENDPOINTS: dict[str, dict[str, Shape]] = {
     "text_to_video": TEXT_TO_VIDEO,
@@ -231,37 +296,26 @@ ENDPOINTS: dict[str, dict[str, Shape]] = {
             "videoUri",
             "creativity flavor fpsBoost resolution sharpen smartGrain",
             choices={"flavor": ("vivid", "natural"), "resolution": ("720p", "1k", "2k", "4k")},
+            video_seconds=(0, 30),
         ),
-        "enhance_frame_rate": _shape("videoUri targetFramerate", choices={"targetFramerate": FRAMERATES}),
+        "enhance_frame_rate": _shape(
+            "videoUri targetFramerate", choices={"targetFramerate": FRAMERATES}, video_seconds=(0, 300)
+        ),
     },
     "text_to_image": {
         "gen4_image": _shape(
-            "promptText ratio", "contentModeration referenceImages seed", ratio=IMAGE, prompt_max=1000
+            "promptText ratio",
+            "contentModeration referenceImages seed",
+            ratio=IMAGE,
+            prompt_max=1000,
+            most={"referenceImages": 3},
         ),
         "gen4_image_turbo": _shape(
-            "promptText ratio referenceImages", "contentModeration seed", ratio=IMAGE, prompt_max=1000
+            "promptText ratio referenceImages",
+            "contentModeration seed",
+            ratio=IMAGE,
+            prompt_max=1000,
+            most={"referenceImages": 3},
         ),
     },
 }
-
-
-def credits(model: str, body: dict[str, Any], seconds: float) -> Decimal:
-    """The most this request may cost, in credits; `seconds` of output."""
-    if model == "gen4_image_turbo":
-        return Decimal(2)
-    if model == "gen4_image":
-        return Decimal(5 if body["ratio"] in IMAGE_720 else 8)
-    audio = body.get("audio", True)
-    rate = {
-        "gen4.5": Decimal(12),
-        "gen4_turbo": Decimal(5),
-        "act_two": Decimal(5),
-        "veo3.1": Decimal(40 if audio else 20),
-        "veo3.1_fast": Decimal(15 if audio else 10),
-        "seedance2": Decimal(36),
-        "aleph2": Decimal(28),
-    }.get(model, STAND_IN_RATE)
-    deliver = body.get("outputFormat", "mp4")
-    if model in ("gen4.5", "aleph2") and deliver != "mp4":
-        rate += 20 if deliver in DEEP_FORMATS else 5
-    return rate * Decimal(math.ceil(seconds))

@@ -20,7 +20,8 @@ from api_providers.sandbox._bench import Bench, Clip, Fate, Phase, Settings, Tas
 from api_providers.sandbox._faults import FaultKind
 from api_providers.sandbox._render import suffix
 from api_providers.sandbox._runway_inputs import ASSUMED_SECONDS, check
-from api_providers.sandbox._runway_models import AUTO, CREDIT_USD, ENDPOINTS, credits
+from api_providers.sandbox._runway_models import AUTO, ENDPOINTS
+from api_providers.sandbox._runway_prices import CREDIT_USD, credits
 
 NAME = "runway"
 VERSION = "2024-11-06"
@@ -94,7 +95,7 @@ class _Runway:
         seconds = float(longest if asked == AUTO else asked)
         if found.video_seconds is not None and "duration" not in body:
             seconds = found.video_seconds
-        price = credits(str(model), body, seconds)
+        price = credits(endpoint, body, seconds, found)
         if price * self.bench.settings.price_factor > self._balance():
             return _refuse(_desk.Refusal(FaultKind.NO_CREDIT))
         used = Decimal(AUTO_SECONDS) / longest if asked == AUTO else Decimal(1)

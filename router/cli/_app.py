@@ -25,6 +25,16 @@ app = typer.Typer(
 )
 ledger = typer.Typer(help=t("The money book.", "台帳。"), no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(ledger, name="ledger")
+models = typer.Typer(help=t("List models, with prices.", "モデルと価格を一覧します。"), rich_markup_mode=None)
+app.add_typer(models, name="models", invoke_without_command=True)
+providers = typer.Typer(
+    help=t(
+        "List backends: keys, balance, health, price dates.",
+        "バックエンドを一覧します(キー、残高、状態、価格の日付)。",
+    ),
+    rich_markup_mode=None,
+)
+app.add_typer(providers, name="providers", invoke_without_command=True)
 
 
 def _version(wanted: bool) -> None:

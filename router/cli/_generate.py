@@ -49,6 +49,8 @@ def generate(
     deadline: o.Deadline = None,
     project: o.Project = None,
     task: o.TaskName = None,
+    reference: o.References = None,
+    effect: o.Effect = None,
     option: o.Options = None,
     allow_drop: o.AllowDrop = None,
     allow_unknown_price: o.UnknownPrice = False,
@@ -74,8 +76,8 @@ def generate(
     request = check(
         Wanted(
             prompt, image, end_image, duration, resolution, aspect, fps, seed, guidance, quality, camera, audio,
-            negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task, option,
-            allow_drop, allow_unknown_price,
+            negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task,
+            reference, effect, option, allow_drop, allow_unknown_price,
         )
     )  # fmt: skip
     target = _target(out)
@@ -128,7 +130,7 @@ def _target(out: Path | None) -> Path | None:
 
 def _copy(clip: Path, target: Path, job_id: str) -> Path:
     """Under a temporary name first, so that a file with the wanted name is always whole."""
-    final = target / f"{job_id}.mp4" if target.is_dir() else target
+    final = target / f"{job_id}{clip.suffix}" if target.is_dir() else target
     partial = final.with_name(f".{final.name}.{job_id}.part")
     try:
         shutil.copyfile(clip, partial)
@@ -245,6 +247,8 @@ def plan(
     deadline: o.Deadline = None,
     project: o.Project = None,
     task: o.TaskName = None,
+    reference: o.References = None,
+    effect: o.Effect = None,
     option: o.Options = None,
     allow_drop: o.AllowDrop = None,
     allow_unknown_price: o.UnknownPrice = False,
@@ -256,8 +260,8 @@ def plan(
     request = check(
         Wanted(
             prompt, image, end_image, duration, resolution, aspect, fps, seed, guidance, quality, camera, audio,
-            negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task, option,
-            allow_drop, allow_unknown_price,
+            negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task,
+            reference, effect, option, allow_drop, allow_unknown_price,
         )
     )  # fmt: skip
 

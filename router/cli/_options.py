@@ -14,7 +14,10 @@ Image = Annotated[
     str | None,
     typer.Option(
         "--image",
-        help=t("First frame: a file or an https URL.", "最初のフレーム(ファイルまたは https URL)。"),
+        help=t(
+            "First frame: a file, an https URL or job:<id>.",
+            "最初のフレーム(ファイル、https URL、または job:<id>)。",
+        ),
     ),
 ]
 EndImage = Annotated[
@@ -123,6 +126,24 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         "--task", help=t("text-to-video, image-to-video, ...", "text-to-video、image-to-video など。")
+    ),
+]
+References = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reference",
+        help=t(
+            "Another input: a file, an https URL or job:<id>; image=, video= or audio= in front where the name "
+            "does not tell; repeatable.",
+            "その他の入力(ファイル、https URL、または job:<id>)。種類が名前から分からない場合は image=、video=、audio= を"
+            "前に付けます(複数可)。",
+        ),
+    ),
+]
+Effect = Annotated[
+    str | None,
+    typer.Option(
+        "--effect", help=t("Name of the effect, for --task effect.", "エフェクト名(--task effect 用)。")
     ),
 ]
 Options = Annotated[

@@ -5,11 +5,11 @@ import base64
 import json
 import mimetypes
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from pydantic import ValidationError
 
@@ -46,6 +46,8 @@ class Wanted:
     deadline: str | None = None
     project: str | None = None
     task: str | None = None
+    reference: Sequence[str] | None = None
+    effect: str | None = None
     option: Sequence[str] | None = None
     allow_drop: Sequence[str] | None = None
     allow_unknown_price: bool = False
@@ -60,11 +62,23 @@ _OPTION_OF = {
     "generate_audio": "--audio",
     "negative_prompt": "--negative",
     "frame_images": "--image",
+    "input_references": "--reference",
     "provider_options": "--option",
     "prompt": "PROMPT",
     "backends": "--backend",
 }
-Upload = Callable[[Path], Awaitable[Asset]]
+Kind = Literal["image", "video", "audio"]
+
+
+class Upload(Protocol):
+    """`Gateway.take_upload`."""
+
+    def __call__(self, data: Path, *, expect: Kind = "image") -> Awaitable[Asset]:
+        """Check a file and keep it."""
+        ...
+
+
+_KINDS: tuple[Kind, ...] = ("image", "video", "audio")
 
 
 def check(wanted: Wanted) -> VideoRequest:
@@ -94,6 +108,8 @@ def check(wanted: Wanted) -> VideoRequest:
         "negative_prompt": wanted.negative,
         "model": wanted.model,
         "frame_images": frames,
+        "input_references": [_reference(given) for given in wanted.reference or ()],
+        "effect": wanted.effect,
         "duration": wanted.duration,
         "resolution": wanted.resolution,
         "aspect_ratio": wanted.aspect,
@@ -121,13 +137,43 @@ async def take_in(request: VideoRequest, upload: Upload | None) -> VideoRequest:
             frames.append(frame)
             continue
         path = Path(frame.url)
-        url = f"asset:{(await upload(path)).id}" if upload else await asyncio.to_thread(_data_uri, path)
-        frames.append(frame.model_copy(update={"url": url}))
-    return request.model_copy(update={"frame_images": tuple(frames)})
+        frames.append(frame.model_copy(update={"url": await _kept(path, "image", upload)}))
+    references = []
+    for reference in request.input_references:
+        if not _is_url(reference.url):
+            url = await _kept(Path(reference.url), reference.type, upload)
+            reference = reference.model_copy(update={"url": url})
+        references.append(reference)
+    return request.model_copy(update={"frame_images": tuple(frames), "input_references": tuple(references)})
+
+
+async def _kept(path: Path, kind: Kind, upload: Upload | None) -> str:
+    if upload is None:
+        return await asyncio.to_thread(_data_uri, path)
+    return f"asset:{(await upload(path, expect=kind)).id}"
 
 
 def _is_url(given: str) -> bool:
-    return given.startswith(("https://", "http://", "data:", "asset:"))
+    return given.startswith(("https://", "http://", "data:", "asset:", "job:"))
+
+
+def _reference(given: str) -> dict[str, str]:
+    """`clip.mp4`, `job:<id>` or an address, with `image=`, `video=`, `audio=` in front where the name does not tell."""
+    front, equals, rest = given.partition("=")
+    kind = next((kind for kind in _KINDS if equals and front == kind), None)
+    where = rest if kind else given
+    if kind is None:
+        guessed = (mimetypes.guess_type(where.split("?")[0])[0] or "").partition("/")[0]
+        kind = next((one for one in _KINDS if one == guessed), "video" if where.startswith("job:") else None)
+    if kind is None:
+        raise InvalidRequest(
+            words(
+                f"--reference: the name does not tell what {given} is; write image=, video= or audio= before it",
+                f"--reference: {given} の種類が名前から分かりません。image=、video=、audio= のいずれかを前に付けてください",
+            ),
+            param="input_references",
+        )
+    return {"type": kind, "url": where if _is_url(where) else str(_readable(where, "--reference"))}
 
 
 def _readable(given: str, option: str) -> Path:

@@ -9,7 +9,7 @@ from router.contract.words import Words, words
 
 LOCAL = "local"
 CLOUD = ("runway", "fal")
-"""The backends whose stand-ins the faults are ordered from."""
+"""The backends whose stand-ins the faults are ordered from; the cases with a fault may use no other cloud."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ CASES = (
         expect=LOCAL,
         fault="rate_limit",
         refused_with=RateLimited.code,
+        preferences={"backends": (*CLOUD, LOCAL)},
     ),
     Case(
         "cloud_down",
@@ -53,13 +54,14 @@ CASES = (
         expect=LOCAL,
         fault="unavailable",
         refused_with=Unavailable.code,
+        preferences={"backends": (*CLOUD, LOCAL)},
     ),
     Case(
         "too_expensive",
         words("At most $0.05 may be spent", "上限が 0.05 ドル"),
         "a purple star grows larger on a white background",
         expect=LOCAL,
-        preferences={"max_usd": "0.05"},
+        preferences={"max_usd": "0.05", "backends": (*CLOUD, LOCAL)},
     ),
     Case(
         "failed_after_accept",

@@ -116,14 +116,15 @@ def _weigh(
     no = not_asked_for(facts, request, card, mode, tier, others)
     if no is not None or tier is None:
         return no or reject(card, "model", words("another model was named", "別のモデルが指定されています"))
+    if offer.unusable is not None:
+        # Before the fit: most installations have keys for few of the many models.
+        return offer.unusable
     try:
         resolved = fit(request, card, seed=ask.seed, inputs=ask.inputs)
     except UnsupportedRequest as error:
         misfits[card.id] = error.misfits
         code = "task" if any(m.field == "task" for m in error.misfits) else "misfit"
         return reject(card, code, join([m.reason for m in error.misfits]) or error.message)
-    if offer.unusable is not None:
-        return offer.unusable
     price = estimate(card, resolved)
     no = money_says(facts, ask, view, card, resolved, price)
     if no is not None:

@@ -12,6 +12,25 @@ from router.contract.request import FrameType, Mode, Substitutes, VideoRequest
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What earlier jobs taught about one offer; counts decay with every result (shared/routing.md, step 2)."""
+
+    results: float = 0.0
+    """Accepted attempts that ended, decayed."""
+    failures: float = 0.0
+    """Those of them that failed, decayed."""
+    billed_failures: float = 0.0
+    """Those failures that were billed, decayed."""
+    mean_s: float | None = None
+    """Seconds from acceptance to the clip; None while nothing was learned."""
+    p85_s: float | None = None
+    p97_s: float | None = None
+    p99_s: float | None = None
+    price_factor: Decimal = Decimal(1)
+    """Last bill divided by its estimate."""
+
+
+@dataclass(frozen=True)
 class OfferFacts:
     """One model on one backend as it stands now."""
 
@@ -30,6 +49,17 @@ class OfferFacts:
     """Seconds of work in front of a new job (our own device)."""
     half_open: bool = False
     """The breaker lets exactly one probe through."""
+    learned: Learned = Learned()
+    busy_until: Sequence[datetime] = ()
+    """When the attempts that occupy this offer's places are expected to end, soonest first."""
+    starts: Sequence[datetime] = ()
+    """Starts that the minute window counts, oldest first."""
+    left_today: int | None = None
+    """Starts left in the day window; None where none is documented."""
+    loaded: bool = True
+    """On our own device: whether this model is in memory."""
+    switch_s: float = 0.0
+    """Seconds to load it where it is not."""
 
     @property
     def seconds(self) -> float:

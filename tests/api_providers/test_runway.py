@@ -1,18 +1,19 @@
-"""Runway against its twin, its SDK's own request types, and answers written down from its documentation."""
+"""Runway against its twin and answers written down from its documentation; the bodies: `test_runway_payload.py`."""
 
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from pydantic import TypeAdapter
-from runwayml._utils import maybe_transform
-from runwayml.types import image_to_video_create_params as i2v
-from runwayml.types import text_to_video_create_params as t2v
+from PIL import Image
 
-from api_providers.runway import DATA_URI_MAX_BYTES, Runway
+from api_providers.runway import DATA_URI_MAX_BYTES, UPLOAD_MAX_BYTES, Runway
+from router.catalog import Catalog
 from router.contract import errors
 from router.contract.backend import Checks, Completed, Operation, Pending
+from router.pricing import estimate
 from tests.api_providers.conftest import SECRET, FolderMedia, MakeBackend, Resolve
 from tests.backend_suite import BackendSuite, Stands
 from tests.sandbox_process import SandboxProcess
@@ -74,101 +75,104 @@ class TestRunway(BackendSuite):
         facts = await backend.check()
         assert facts["balance_usd"] == "10000.00"
 
-    async def test_all_models_are_accepted_by_the_twin(
+    async def test_a_large_video_is_uploaded_too(
         self, backend: Any, resolve: Resolve, media: FolderMedia, sandbox: SandboxProcess
     ) -> None:
-        cards = [card for card in backend.config.cards.values() if card.backend == "runway"]
-        for card in cards:
+        small = media.path(media.clip().asset).read_bytes()
+        large = media.keep(small + bytes(DATA_URI_MAX_BYTES), "video/mp4", 1280, 720, 5)
+        request = resolve("runway/seedance2_5-extend", task="extend", references=[large])
+        assert (await backend.payload(request))["promptVideo"].startswith("runway://")
+        assert sandbox.bill("runway") == []
+        await self.finish(backend, await backend.submit(request, key="job:a1"))
+
+    async def test_every_kind_of_reference_is_taken_by_the_twin(
+        self, backend: Any, resolve: Resolve, media: FolderMedia, sandbox: SandboxProcess
+    ) -> None:
+        given = {"image": media.picture(), "video": media.clip(), "audio": media.speech()}
+        taken = 0
+        for card in backend.config.cards.values():
             for task in card.tasks:
+                if task in {"avatar", "upscale"} or not card.references:
+                    continue
+                references = [given[kind] for kind in card.references for _ in range(card.references[kind])]
                 first = media.picture() if task == "image-to-video" else None
-                await backend.submit(resolve(card.id, first=first), key="job:a1")
-        assert len(sandbox.bill("runway")) == sum(len(card.tasks) for card in cards)
+                most = references[-20:]  # of one request of ours
+                try:
+                    request = resolve(card.id, task=task, first=first, references=most)
+                except errors.UnsupportedRequest as error:
+                    assert "has_references = true" in str(error), card.id
+                    continue
+                await backend.submit(request, key="job:a1")
+                taken += 1
+        assert len(sandbox.bill("runway")) == taken >= 20
+
+    async def test_a_picture_is_made_to_start_a_clip_from(
+        self, backend: Any, resolve: Resolve, tmp_path: Path
+    ) -> None:
+        request = resolve("runway/gen4_image", task="text-to-image", aspect_ratio="9:16")
+        done = await self.finish(backend, await backend.submit(request, key="job:a1"))
+        await backend.fetch(done.outputs[0], tmp_path / "still")
+        with Image.open(tmp_path / "still") as still:
+            assert (still.format, still.height > still.width) == ("PNG", True)
+        assert done.billed_usd == Decimal("0.05")
 
 
-async def test_text_to_video_payload_is_the_documented_one_with_camera_words_last(
-    make: MakeBackend, resolve: Resolve
+def test_what_five_seconds_of_gen4_turbo_cost(catalog: Catalog, resolve: Resolve, media: FolderMedia) -> None:
+    card = catalog.cards["runway/gen4_turbo"]
+    price = estimate(card, resolve(card.id, first=media.picture(), duration=5))
+    assert price is not None
+    assert (price.usd, price.as_of) == (Decimal("0.25"), date(2026, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "usd"),
+    [
+        ("runway/seedance2", {"resolution": "720p"}, "1.80"),
+        ("runway/seedance2", {"resolution": "1080p"}, "2.00"),
+        ("runway/seedance2", {"resolution": "4k"}, "7.50"),
+        ("runway/seedance2_5", {"resolution": "1080p"}, "3.40"),
+        ("runway/kling3.0_pro", {}, None),
+        ("runway/kling_4", {}, None),
+        ("runway/gemini_omni_flash_1.1", {}, None),
+        ("runway/gen4_image", {"task": "text-to-image", "resolution": "1080p"}, "0.08"),
+    ],
+)
+def test_a_price_holds_for_its_resolution_and_an_unknown_one_is_none(
+    catalog: Catalog, resolve: Resolve, model: str, fields: dict[str, Any], usd: str | None
 ) -> None:
-    request = resolve(
-        "runway/gen4.5", prompt="雪の中の狐", duration=4, aspect_ratio="9:16", camera={"preset": "orbit_left"}
-    )
-    payload = await make(Runway).payload(request)
-    assert payload == {
-        "model": "gen4.5",
-        "promptText": "雪の中の狐 The camera orbits to the left around the subject.",
-        "duration": 4,
-        "ratio": "720:1280",
-        "seed": 7,
-    }
+    price = estimate(catalog.cards[model], resolve(model, **fields))
+    assert (price.usd if price else None) == (Decimal(usd) if usd else None)
 
 
-async def test_image_to_video_payload_is_the_documented_one(
+def test_what_depends_on_references_has_no_price_with_them(
+    catalog: Catalog, resolve: Resolve, media: FolderMedia
+) -> None:
+    for model in ("runway/seedance2_5", "runway/hailuo3", "runway/wan3"):
+        assert estimate(catalog.cards[model], resolve(model)) is not None
+        guided = resolve(model, references=[media.clip()])
+        assert estimate(catalog.cards[model], guided) is None, model
+
+
+def test_no_price_is_newer_than_the_day_its_source_was_read(catalog: Catalog) -> None:
+    for card in catalog.cards.values():
+        for row in card.prices if card.backend == "runway" else ():
+            assert row.as_of == date(2026, 4, 1), "the credit's own price was read then"
+
+
+async def test_an_input_over_200_mb_is_refused_before_anything_is_sent(
     make: MakeBackend, resolve: Resolve, media: FolderMedia
 ) -> None:
-    first, last = media.picture(), media.picture(colour="red")
-    request = resolve(
-        "runway/veo3.1",
-        first=first,
-        last=last,
-        duration=6,
-        resolution="1080p",
-        generate_audio=False,
-        negative_prompt="rain",
-        seed=0,
-        camera="pan=-9",
+    clip = media.clip()
+    huge = clip.model_copy(
+        update={"asset": clip.asset.model_copy(update={"size_bytes": UPLOAD_MAX_BYTES + 1})}
     )
-    payload = await make(Runway).payload(request)
-    images = payload.pop("promptImage")
-    assert payload == {
-        "model": "veo3.1",
-        "promptText": "a red fox in the snow The camera pans left quickly.",
-        "duration": 6,
-        "ratio": "1920:1080",
-        "seed": 0,
-        "audio": False,
-        "negativePrompt": "rain",
-    }
-    assert [image["position"] for image in images] == ["first", "last"]
-    assert all(image["uri"].startswith("data:image/png;base64,") for image in images)
-
-
-async def test_every_payload_fits_the_types_of_the_official_sdk(
-    make: MakeBackend, resolve: Resolve, media: FolderMedia
-) -> None:
-    backend = make(Runway)
-    of: dict[str, Any] = {
-        "text-to-video": t2v.TextToVideoCreateParams,
-        "image-to-video": i2v.ImageToVideoCreateParams,
-    }
-    for card in backend.config.cards.values():
-        if card.backend != "runway":
-            continue
-        for task in card.tasks:
-            first = media.picture() if task == "image-to-video" else None
-            payload = await backend.payload(resolve(card.id, first=first, camera="zoom_in"))
-            names = {alias: name for name, alias in _aliases(of[task]).items()}
-            snake = {names.get(key, key): value for key, value in payload.items()}
-            TypeAdapter(of[task]).validate_python(snake)
-            assert maybe_transform(snake, of[task]) == payload, "and the SDK would send the same body"
-
-
-def _aliases(union: Any) -> dict[str, str]:
-    """snake_case -> camelCase of all fields of the SDK's TypedDicts."""
-    found: dict[str, str] = {}
-    for params in union.__args__:
-        for name in params.__annotations__:
-            head, *rest = name.split("_")
-            found[name] = head + "".join(part.title() for part in rest)
-    return found
-
-
-async def test_a_prompt_that_the_camera_makes_too_long_is_refused_before_spending(
-    make: MakeBackend, resolve: Resolve
-) -> None:
-    # 500 emoji are 1000 UTF-16 units: the prompt alone just fits.
-    request = resolve("runway/gen4.5", prompt="\U0001f98a" * 500, camera="zoom_in")
-    with pytest.raises(errors.UnsupportedRequest) as caught:
-        await make(Runway).submit(request, key="job:a1")
-    assert [misfit.field for misfit in caught.value.misfits] == ["camera"]
+    async with ScriptedServer([]) as server:
+        with pytest.raises(errors.BackendError, match="200 MB") as caught:
+            await make(Runway, server.url).submit(
+                resolve("runway/aleph2", task="v2v", references=[huge]), key="k"
+            )
+        assert server.seen == []
+    assert caught.value.param == "input_references"
 
 
 async def test_every_call_carries_version_and_key(make: MakeBackend) -> None:

@@ -11,6 +11,8 @@ import pytest
 from runwayml import AsyncRunwayML
 from typing_extensions import get_type_hints, is_typeddict
 
+from api_providers.sandbox._bench import Clip
+from api_providers.sandbox._render import render
 from api_providers.sandbox._runway_models import ENDPOINTS
 from tests.api_providers.sandbox.conftest import TEXT, Twins
 
@@ -66,6 +68,89 @@ async def test_the_sdk_makes_a_clip_from_an_image_given_as_data_uri_or_upload(tw
     assert [row["usd"] for row in await twins.bill()] == ["0.25", "0.25", "3.2"]
     calls = (await twins.http.get(f"{twins.url}/_sandbox/requests")).json()
     assert not any(call["leaked_key"] for call in calls)
+
+
+async def test_the_sdk_extends_edits_upscales_and_performs(twins: Twins, png: str, mp4: str) -> None:
+    async with client(twins) as runway:
+        made = [
+            await runway.video_to_video.create(
+                model="seedance2_5", prompt_video=mp4, prompt_text="on", mode="extend", duration=4
+            ),
+            await runway.video_to_video.create(model="aleph2", video_uri=mp4, prompt_text="rain"),
+            await runway.video_upscale.create(
+                model="magnific_video_upscaler_creative", video_uri=mp4, resolution="1k"
+            ),
+            await runway.video_upscale.create(
+                model="enhance_frame_rate", video_uri=mp4, target_framerate="60"
+            ),
+            await runway.character_performance.create(
+                model="act_two",
+                character={"type": "image", "uri": png},
+                reference={"type": "video", "uri": mp4},
+                ratio="1280:720",
+            ),
+            await runway.text_to_image.create(
+                model="gen4_image",
+                prompt_text="@fox",
+                ratio="1920:1080",
+                reference_images=[{"uri": png, "tag": "fox"}],
+            ),
+        ]
+        twins.clock.pass_(1)
+        views = [await runway.tasks.retrieve(task.id) for task in made]
+    assert {view.status for view in views} == {"SUCCEEDED"}
+    # The input lasts 5 s at 8 frames per second: 4 * 30 + 5 * 15, 5 * 28, ceil(40 * 0.7), 3 * 1, 5 * 5, 8.
+    assert [row["usd"] for row in await twins.bill()] == ["1.95", "1.4", "0.28", "0.03", "0.25", "0.08"]
+
+
+V2V = {"model": "seedance2_5", "promptVideo": "https://example.com/a.mp4", "promptText": "on"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"mode": "extend", "ratio": "1280:720"}, ["ratio"]),
+        ({"mode": "edit", "duration": 5}, ["duration"]),
+        ({"mode": "longer"}, ["mode"]),
+        ({"references": [{"uri": "https://example.com/a.png"}] * 31}, ["references"]),
+        (
+            {"referenceVideos": [{"type": "image", "uri": "https://example.com/a.mp4"}]},
+            ["referenceVideos", 0, "type"],
+        ),
+        ({"promptVideo": "http://example.com/a.mp4"}, ["promptVideo"]),
+        ({"videoUri": "https://example.com/a.mp4"}, ["videoUri"]),
+    ],
+)
+async def test_a_wrong_video_request_is_refused_with_its_path(
+    twins: Twins, changes: dict[str, Any], path: list[Any]
+) -> None:
+    answer = await twins.runway("POST", "/v1/video_to_video", V2V | changes)
+    assert answer.status_code == 400
+    assert [issue["path"] for issue in answer.json()["issues"]] == [path]
+    assert await twins.bill() == []
+
+
+@pytest.mark.parametrize(("ratio", "status"), [("1280:720", 400), ("auto_720p", 200)])
+async def test_wan_follows_its_first_frame(twins: Twins, png: str, ratio: str, status: int) -> None:
+    frames = [{"uri": png, "position": "first"}]
+    body = {"model": "wan3", "promptText": "x", "promptImage": frames, "ratio": ratio}
+    assert (await twins.runway("POST", "/v1/image_to_video", body)).status_code == status
+
+
+async def test_a_video_over_the_longest_is_refused_as_runway_words_it(twins: Twins) -> None:
+    clip = render(Clip(64, 36, 31, "long"))
+    uri = f"data:video/mp4;base64,{base64.b64encode(clip).decode()}"
+    body = {"model": "magnific_video_upscaler_creative", "videoUri": uri}
+    (issue,) = (await twins.runway("POST", "/v1/video_upscale", body)).json()["issues"]
+    assert (issue["message"], issue["path"]) == ("Asset duration must be at most 30 seconds", ["videoUri"])
+
+
+async def test_a_keyframe_lies_within_the_video(twins: Twins, png: str, mp4: str) -> None:
+    body = {"model": "aleph2", "videoUri": mp4, "keyframes": [{"at": 1.5, "uri": png}]}
+    answer = await twins.runway("POST", "/v1/video_to_video", body)
+    assert [issue["path"] for issue in answer.json()["issues"]] == [["keyframes", 0]]
+    body["keyframes"] = [{"at": 1.0, "uri": png}, {"seconds": 2, "uri": png}]
+    assert (await twins.runway("POST", "/v1/video_to_video", body)).status_code == 200
 
 
 async def test_the_sdk_reads_balance_and_usage(twins: Twins) -> None:
@@ -252,6 +337,12 @@ async def test_auto_length_is_charged_at_the_longest_and_partly_refunded(twins: 
     assert answer.json()["estimatedCost"]["credits"] == 36 * 15
     twins.clock.pass_(1)
     assert (await look(twins, answer.json()["id"]))["cost"]["credits"] == 36 * 5
+
+
+@pytest.fixture
+def mp4() -> str:
+    """A clip of 5 s as a data URI."""
+    return f"data:video/mp4;base64,{base64.b64encode(render(Clip(64, 36, 5, 'input'))).decode()}"
 
 
 def _bytes(uri: str) -> bytes:
