@@ -6,7 +6,7 @@ Keys of a card's `wire`, all optional:
   `auto` (`ratio` = auto_720p), `target` (`targetAspectRatio`, only if asked); `auto`: with frames as `auto`
 - `words`: what Runway calls a resolution, where it has a name of its own
 - `positions`: frames always say that they are frames, because a bare picture may be taken for a reference
-- `prompt`: false where there is no prompt; `duration`: sent instead of the seconds
+- `duration`: sent instead of the seconds
 Source: the `*_create_params` of the official SDK runwayml 5.24.0.
 """
 
@@ -40,7 +40,7 @@ Place = Callable[[InputMedia], Awaitable[str]]
 
 async def body_of(request: ResolvedRequest, card: ModelCard, place: Place) -> dict[str, Any]:
     """The body for `PATHS[request.task]`; raises InvalidRequest for what a card cannot say."""
-    prompt = prompt_with_camera(request, card) if card.wire.get("prompt", True) else ""
+    prompt = prompt_with_camera(request, card)
     inputs = await _inputs(request, card, place)
     body: dict[str, Any] = {"model": card.wire_id, **inputs, **_shape(request, card)}
     if prompt:

@@ -392,14 +392,14 @@ def _variants(card: ModelCard, media: Any, clip: InputMedia) -> Iterator[dict[st
 
 def _plain(card: ModelCard, task: Task, media: Any, clip: InputMedia) -> dict[str, Any]:
     """The least that a task of a card needs."""
-    fields: dict[str, Any] = {"task": task}
+    fields: dict[str, Any] = {"task": task, **({"prompt": ""} if card.prompt_max == 0 else {})}
     kinds = [need for need in card.needs if not need.endswith("_frame")]
     if task in {Task.VIDEO_TO_VIDEO, Task.EXTEND, Task.UPSCALE, Task.LIP_SYNC}:
         kinds.append("video")
     if task in {Task.LIP_SYNC, Task.AVATAR}:
         kinds.append("audio")
     given = {"image": media.picture, "video": lambda: clip, "audio": media.speech}
-    fields["references"] = [given[kind]() for kind in dict.fromkeys(kinds) if card.references.get(kind)]  # type: ignore[call-overload]
+    fields["references"] = [given[kind]() for kind in dict.fromkeys(kinds) if card.references.get(kind)]  # type: ignore[arg-type]
     if task in _FRAMED or "first_frame" in card.needs:
         fields["first"] = media.picture()
     if "last_frame" in card.needs:

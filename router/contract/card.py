@@ -173,6 +173,7 @@ class ModelCard(_Value):
     guidance: bool = False
     prompt_required: bool = True
     prompt_max: int | None = None
+    """The longest prompt, in `prompt_unit`; 0 for a model that takes none."""
     prompt_unit: Literal["characters", "utf16", "bytes"] = "characters"
     """How this provider counts a prompt; `utf16` = UTF-16 code units."""
     languages: tuple[str, ...] = ()

@@ -73,7 +73,7 @@ class _Fitting:
             backend=card.backend,
             wire_id=card.wire_id,
             task=self.task,
-            prompt=request.prompt,
+            prompt="" if card.prompt_max == 0 else request.prompt,
             negative_prompt=self._negative_prompt(),
             first_frame=first,
             last_frame=last,
@@ -139,7 +139,15 @@ class _Fitting:
                 droppable=False,
             )
         length = prompt_length(prompt, card)
-        if card.prompt_max is not None and length > card.prompt_max:
+        if card.prompt_max == 0 and prompt:
+            self.refuse(
+                "prompt",
+                words(
+                    "this model takes no prompt; leave it empty",
+                    "このモデルにプロンプトは使えません。空にしてください",
+                ),
+            )
+        elif card.prompt_max is not None and length > card.prompt_max:
             unit_en, unit_ja = _UNITS[card.prompt_unit]
             self.refuse(
                 "prompt",

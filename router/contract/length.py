@@ -10,6 +10,8 @@ from router.contract.words import Words, words
 NEEDS_VIDEO = frozenset({Task.VIDEO_TO_VIDEO, Task.EXTEND, Task.UPSCALE})
 LIVES_OFF_INPUT = frozenset({*NEEDS_VIDEO, Task.LIP_SYNC, Task.AVATAR})
 """Tasks that are nothing without their input references; those cannot be left out."""
+CHARACTER = "character"
+"""Role of a reference that says who is to be seen, not what is worked on."""
 EPSILON = 1e-6
 
 
@@ -79,7 +81,8 @@ def _given(card: ModelCard, task: Task, references: Sequence[InputMedia]) -> flo
     if task not in LIVES_OFF_INPUT:
         return 0.0
     kinds = ("audio", "video") if task in {Task.LIP_SYNC, Task.AVATAR} else ("video", "audio")
-    lengths = {media.type: media.asset.duration_s for media in reversed(references) if media.asset.duration_s}
+    worked_on = [media for media in reversed(references) if media.role != CHARACTER]
+    lengths = {media.type: media.asset.duration_s for media in worked_on if media.asset.duration_s}
     return next((lengths[kind] or 0.0 for kind in kinds if kind in lengths), 0.0)
 
 

@@ -155,7 +155,7 @@ def resolve(catalog: Catalog) -> Resolve:
         given: dict[InputKey, InputMedia] = {kind: m for kind, m in frames.items() if m is not None}
         request = VideoRequest.model_validate(
             {
-                "prompt": "a red fox in the snow",
+                "prompt": "" if catalog.cards[model].prompt_max == 0 else "a red fox in the snow",
                 "frame_images": [{"frame_type": k, "url": f"asset:{m.asset.id}"} for k, m in given.items()],
                 "input_references": [{"type": m.type, "url": f"asset:{m.asset.id}"} for m in references],
                 **fields,
