@@ -1,7 +1,7 @@
 """Takes the snapshot that the policy decides from: offers, limits, money left, the time."""
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,12 +12,13 @@ import sqlalchemy as sa
 
 from router import ledger, limits, store
 from router.catalog import Catalog
-from router.contract.card import LostSubmit, ModelCard, Where
+from router.contract.card import Limits, LostSubmit, ModelCard, Where
 from router.contract.job import AttemptStatus, Job, Rejected
 from router.contract.words import Words, words
-from router.db import Tx
+from router.db import Tx, from_us
 from router.ledger import Caps
 from router.policy import Ask, Facts, Money, OfferFacts, Tried
+from router.policy.snapshot import Learned
 from router.pricing import to_micros
 from router.settings import Settings
 from router.store import Inputs
@@ -25,6 +26,8 @@ from router.tables import executors
 
 LOCAL_PLACES = 4
 """Jobs handed to our own device at once: one runs, a few are at hand so that it never idles."""
+SWITCH_S = 30.0
+"""Seconds to load another local model: a 14B model in fp8 from an SSD; calibration will know better."""
 STOPPED = words(
     "billed above its price table: correct the price row, then it runs again",
     "価格表を超える請求がありました。価格表の行を修正すると再開します",
@@ -75,6 +78,8 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable) -> Facts:
     """Read everything a decision depends on in one transaction."""
     rests = limits.rests(tx)
     taken, backend_taken, ahead = _occupied(tx, catalog)
+    ends = _expected_ends(tx, catalog, rests)
+    in_memory = _in_memory(tx, catalog, settings)
     nobody = settings.local.carried_by == "worker" and not _worker_lives(tx)
     offers = []
     for card in catalog.cards.values():
@@ -83,7 +88,8 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable) -> Facts:
             out = NO_WORKER
         rest = _rest(rests, card, usable, tx.now)
         mine = rests.get(card.id)
-        most = places(card)
+        most = places(card, mine)
+        windowed = card.limits.starts_per_minute is not None
         offers.append(
             OfferFacts(
                 card=card,
@@ -94,6 +100,12 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable) -> Facts:
                 mean_s=mine.mean_s if mine else None,
                 queued_s=ahead[card.backend] if card.where is Where.HOUSE else 0.0,
                 half_open=mine.half_open if mine else False,
+                learned=_learned(mine) if mine else Learned(),
+                busy_until=tuple(ends[card.id]),
+                starts=limits.minute_starts(tx, card.id) if windowed else (),
+                left_today=_left_today(tx, card),
+                loaded=card.where is not Where.HOUSE or in_memory in {None, card.id},
+                switch_s=SWITCH_S if card.local is not None else 0.0,
             )
         )
     local = settings.local
@@ -188,11 +200,69 @@ def money_left(tx: Tx, settings: Settings) -> Money:
     )
 
 
-def places(card: ModelCard) -> int | None:
-    """Jobs that may be at this model at once."""
+def places(card: ModelCard, learned: limits.Rest | None = None) -> int | None:
+    """Jobs that may be at this model at once: documented, or learned from its refusals."""
     if card.limits.max_in_flight is not None:
         return card.limits.max_in_flight
-    return LOCAL_PLACES if card.local is not None else None
+    if card.local is not None:
+        return LOCAL_PLACES
+    return int(learned.ceiling) if learned is not None and learned.ceiling is not None else None
+
+
+def in_flight_at(tx: Tx, model: str) -> int:
+    """Attempts that are at this model now."""
+    return sum(1 for name, _, status, _ in store.in_flight(tx) if name == model and status != "fetching")
+
+
+def _learned(rest: limits.Rest) -> Learned:
+    return Learned(
+        results=rest.weight,
+        failures=rest.failures,
+        billed_failures=rest.billed_failures,
+        mean_s=rest.mean_s,
+        p85_s=rest.quantile(0.85),
+        p97_s=rest.quantile(0.97),
+        p99_s=rest.quantile(0.99),
+        price_factor=rest.price_factor,
+    )
+
+
+def _left_today(tx: Tx, card: ModelCard) -> int | None:
+    for use in limits.used(tx, card.id, Limits(starts_per_day=card.limits.starts_per_day)):
+        return max(use.allowed - use.used, 0)
+    return None
+
+
+def _expected_ends(
+    tx: Tx, catalog: Catalog, rests: Mapping[str, limits.Rest]
+) -> defaultdict[str, list[datetime]]:
+    """When the attempts at each model are expected to free their place, soonest first."""
+    ends: defaultdict[str, list[datetime]] = defaultdict(list)
+    for model, _, status, created in store.in_flight(tx):
+        card = catalog.cards.get(model)
+        if card is None or status == AttemptStatus.FETCHING:
+            continue
+        learned = rests.get(model)
+        seconds = (
+            learned.mean_s if learned is not None and learned.mean_s is not None else card.typical_seconds
+        )
+        if status == AttemptStatus.UNRESOLVED:
+            seconds = card.give_up_s
+        ends[model].append(max(from_us(created) + timedelta(seconds=seconds), tx.now))
+    for moments in ends.values():
+        moments.sort()
+    return ends
+
+
+def _in_memory(tx: Tx, catalog: Catalog, settings: Settings) -> str | None:
+    """The local model that was used last and is still loaded, by the attempts themselves; None when none is."""
+    house = [card.id for card in catalog.cards.values() if card.local is not None]
+    latest = store.latest_attempt_of(tx, house)
+    if latest is None:
+        return None
+    model, ended = latest
+    idle = ended is not None and tx.us > ended + int(settings.local.idle_unload_s * 1e6)
+    return None if idle else model
 
 
 def price_mark(card: ModelCard) -> str:
@@ -207,13 +277,13 @@ def start_blocked(tx: Tx, catalog: Catalog, card: ModelCard) -> bool:
     if free is not None and free > tx.now:
         return True
     taken, backend_taken, _ = _occupied(tx, catalog)
-    most = places(card)
+    learned = limits.rests(tx)
+    most = places(card, learned.get(card.id))
     account = catalog.providers[card.backend].limits.max_in_flight
     if most is not None and taken[card.id] >= most:
         return True
     if account is not None and backend_taken[card.backend] >= account:
         return True
-    learned = limits.rests(tx)
     rests = [learned[scope] for scope in (card.id, card.backend) if scope in learned]
     return any(rest.key_mark is None and rest.until is not None and rest.until > tx.now for rest in rests)
 

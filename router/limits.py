@@ -4,12 +4,16 @@ A hit counts as now until the provider's answer came, then at the time of the an
 so no window of theirs can hold more than ours (shared/routing.md, "Rate limits and breakers").
 """
 
-from collections.abc import Iterable
+import json
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import RowMapping
 
 from router.contract.card import Limits
 from router.contract.words import Words
@@ -22,6 +26,16 @@ REST_MAX_S = 86_400.0
 BREAKER_AFTER = 3
 BREAKER_S = 30.0
 BREAKER_MAX_S = 300.0
+DECAY = 0.98
+"""Per result (shared/routing.md, step 2)."""
+LATENCIES = 100
+"""How many latest results the quantiles are read from."""
+ENOUGH = 20
+"""Results below which a quantile says nothing; the policy then assumes 2.2 times the documented time."""
+CEILING_CUT = 0.7
+CEILING_MAX = 64.0
+"""An adaptive ceiling that grew this far is none any more."""
+CLOCK_SLACK_US = 2_000_000
 _WINDOWS = (("starts_per_second", 1.0), ("starts_per_minute", 60.0), ("starts_per_day", 86_400.0))
 
 
@@ -38,6 +52,22 @@ class Rest:
     stopped_mark: str | None = None
     results: int = 0
     mean_s: float | None = None
+    weight: float = 0.0
+    """Accepted attempts that ended, decayed by `DECAY` with each further one."""
+    failures: float = 0.0
+    billed_failures: float = 0.0
+    latencies: tuple[float, ...] = ()
+    """Seconds from acceptance to the clip of the latest results, sorted."""
+    price_factor: Decimal = Decimal(1)
+    """The last bill divided by its estimate."""
+    ceiling: float | None = None
+    """Adaptive limit of starts in flight where none is documented; None until a 429 taught one."""
+
+    def quantile(self, share: float) -> float | None:
+        """The latency that this share of the latest results stayed within; None below `ENOUGH` results."""
+        if len(self.latencies) < ENOUGH:
+            return None
+        return self.latencies[min(math.ceil(share * len(self.latencies)), len(self.latencies)) - 1]
 
     @property
     def half_open(self) -> bool:
@@ -77,6 +107,17 @@ class Use:
     """`second`, `minute`, `day` or `in_flight`."""
     used: int
     allowed: int
+
+
+def minute_starts(tx: Tx, scope: str) -> tuple[datetime, ...]:
+    """The starts that a minute window counts now, oldest first."""
+    counted = sa.func.coalesce(hits.c.at, tx.us)
+    rows = tx.conn.execute(
+        sa.select(counted.label("at"))
+        .where(hits.c.scope == scope, sa.or_(hits.c.at.is_(None), hits.c.at > tx.us - 60_000_000))
+        .order_by(counted)
+    )
+    return tuple(from_us(int(row.at)) for row in rows)
 
 
 def used(tx: Tx, scope: str, limits: Limits) -> tuple[Use, ...]:
@@ -126,6 +167,12 @@ def rests(tx: Tx) -> dict[str, Rest]:
             stopped_mark=row["stopped_mark"],
             results=row["results"],
             mean_s=row["mean_s"],
+            weight=row["weight"],
+            failures=row["failures"],
+            billed_failures=row["billed_failures"],
+            latencies=tuple(sorted(_latencies(row))),
+            price_factor=Decimal(row["price_factor"] or 1),
+            ceiling=row["ceiling"],
         )
         for row in tx.conn.execute(sa.select(offers)).mappings()
     }
@@ -180,10 +227,17 @@ def failed(tx: Tx, scope: str, why: Words) -> datetime | None:
     return from_us(until)
 
 
-def worked(tx: Tx, scope: str, seconds: float | None = None) -> None:
-    """It accepted (or, with `seconds`, finished) a job: the breaker closes, the mean time is learned."""
+def worked(tx: Tx, scope: str, seconds: float | None = None, price_factor: Decimal | None = None) -> None:
+    """It accepted (or, with `seconds`, finished) a job: the breaker closes, times and price are learned.
+
+    `price_factor`: the bill divided by its estimate, where the provider told a bill.
+    """
     row = _row(tx, scope)
     values: dict[str, Any] = {"streak": 0, "backoff_s": 0.0, "probe_job": None}
+    if row["ceiling"] is not None and seconds is None:
+        # Additive increase: one more place after a whole window of acceptances.
+        grown = row["ceiling"] + 1 / max(row["ceiling"], 1.0)
+        values["ceiling"] = grown if grown < CEILING_MAX else None
     if row["rest_code"] == "breaker_open":
         values |= {"rest_until": None, "rest_code": None, "rest_why": None}
     if seconds is not None:
@@ -191,8 +245,46 @@ def worked(tx: Tx, scope: str, seconds: float | None = None) -> None:
         # Newer results weigh more: the decay 0.98 of shared/routing.md, faster while there are few.
         weight = max(1 / results, 0.02)
         mean = seconds if row["mean_s"] is None else row["mean_s"] + weight * (seconds - row["mean_s"])
-        values |= {"results": results, "mean_s": mean}
+        values |= {"results": results, "mean_s": mean, **_one_more(row, failed=False, billed=False)}
+        values["latencies"] = json.dumps([*_latencies(row), round(seconds, 3)][-LATENCIES:])
+        if price_factor is not None:
+            values["price_factor"] = f"{price_factor:f}"
     _update(tx, scope, **values)
+
+
+def broke(tx: Tx, scope: str, *, billed: bool) -> None:
+    """An accepted attempt failed: the failure rate of this offer, and whether failures cost money here."""
+    _update(tx, scope, **_one_more(_row(tx, scope), failed=True, billed=billed))
+
+
+def refused(tx: Tx, scope: str, in_flight: int) -> None:
+    """A 429 where no limit is documented: multiplicative decrease of what may be in flight at once."""
+    row = _row(tx, scope)
+    at = in_flight if row["ceiling"] is None else min(row["ceiling"], float(in_flight))
+    _update(tx, scope, ceiling=max(at * CEILING_CUT, 1.0))
+
+
+def heal_clock(tx: Tx) -> int:
+    """After the clock jumped back: what lies in the future counts as now, so that no window or rest waits for years."""
+    future = tx.us + CLOCK_SLACK_US
+    healed = tx.conn.execute(sa.update(hits).where(hits.c.at > future).values(at=tx.us)).rowcount
+    latest = tx.us + int(REST_MAX_S * 1e6)
+    healed += tx.conn.execute(
+        sa.update(offers).where(offers.c.rest_until > latest).values(rest_until=latest)
+    ).rowcount
+    return int(healed)
+
+
+def _one_more(row: Mapping[str, Any], *, failed: bool, billed: bool) -> dict[str, float]:
+    return {
+        "weight": row["weight"] * DECAY + 1,
+        "failures": row["failures"] * DECAY + failed,
+        "billed_failures": row["billed_failures"] * DECAY + (failed and billed),
+    }
+
+
+def _latencies(row: Mapping[str, Any] | RowMapping) -> list[float]:
+    return json.loads(row["latencies"]) if row["latencies"] else []
 
 
 def probe(tx: Tx, scope: str, job_id: str) -> None:

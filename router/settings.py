@@ -4,22 +4,29 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from router.breakeven import Card
 from router.contract.errors import ServerTrouble
 from router.contract.refusals import refusal
 from router.contract.request import Mode, Substitutes
 from router.contract.words import Words, same, words
+from router.currency import Currency, Display
 
 PREFIX = "UNDERSTUDY_"
 SETTINGS_FILE = "understudy.toml"
 KEYS_FILE = "keys.env"
+
+Day = Annotated[Decimal, Field(ge=0, le=10_000_000, decimal_places=6)]
+"""A day's budget, US dollars; 0 buys nothing."""
+Month = Annotated[Decimal, Field(ge=0, le=100_000_000, decimal_places=6)]
 
 
 class _Section(BaseModel):
@@ -32,6 +39,8 @@ class RouterSettings(_Section):
     mode: Mode = Mode.CLOUD_FIRST
     too_expensive_usd_per_second: Decimal | None = Field(default=None, ge=0)
     """Cloud offers above this price per second of video count as too expensive; absent: none is."""
+    too_expensive_multiple: Decimal | None = Field(default=None, gt=0, le=1_000_000)
+    """Cloud offers above this multiple of the local card's full cost of the same job count as too expensive."""
     substitutes: Substitutes | None = None
     default_deadline: float = Field(default=900, gt=0)
     """Seconds; only plans jobs without a deadline, never fails them."""
@@ -46,11 +55,35 @@ class RouterSettings(_Section):
 class BudgetSettings(_Section):
     """Server-wide hard budgets. Money counts on the day it was reserved."""
 
-    day_usd: Decimal | None = Field(default=None, ge=0, le=10_000_000)
-    month_usd: Decimal | None = Field(default=None, ge=0, le=100_000_000)
+    day_usd: Day | None = None
+    month_usd: Month | None = None
     timezone: str = "UTC"
-    project_day_usd: dict[str, Decimal] = Field(default_factory=dict)
+    project_day_usd: dict[str, Day] = Field(default_factory=dict)
     """Hard budget per project and day."""
+    project_month_usd: dict[str, Month] = Field(default_factory=dict)
+    """Hard budget per project and month."""
+    pacing: bool = False
+    """Whether today's spend may run ahead of the clock by no more than a tenth of the day's budget."""
+    currency: Currency = "USD"
+    """What people are shown beside US dollars; JSON and books stay in US dollars."""
+    jpy_per_usd: Decimal | None = Field(default=None, ge=1, le=10_000)
+    jpy_as_of: date | None = None
+    """The day on which the user read the rate."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.pacing and self.day_usd is None:
+            raise ValueError("pacing needs day_usd: it spreads a day's budget over the day")
+        if self.currency == "JPY" and (self.jpy_per_usd is None or self.jpy_as_of is None):
+            raise ValueError("currency JPY needs jpy_per_usd and jpy_as_of, a rate and the day you read it")
+        if self.jpy_as_of is not None and self.jpy_as_of > datetime.now(UTC).date() + timedelta(days=1):
+            raise ValueError("jpy_as_of lies in the future")
+        return self
+
+    @property
+    def display(self) -> Display:
+        """How amounts are shown to a person."""
+        return Display(self.currency, self.jpy_per_usd, self.jpy_as_of)
 
     @field_validator("timezone")
     @classmethod
@@ -81,6 +114,35 @@ class LocalSettings(_Section):
     """Assumption: RTX 4090 board power 450 W + 120 W host."""
     kwh_usd: Decimal = Field(default=Decimal("0.207"), ge=0)
     """Assumption: 31 yen per kWh at 150 yen per dollar."""
+    card_usd: Decimal = Field(default=Decimal(2000), ge=0, le=1_000_000)
+    """Assumption: street price of an RTX 4090."""
+    host_usd: Decimal = Field(default=Decimal(800), ge=0, le=1_000_000)
+    """Assumption: the rest of the machine, as far as it is there for the card."""
+    resale_share: Decimal = Field(default=Decimal("0.3"), ge=0, lt=1)
+    """Assumption: what is got back at the end."""
+    years: Decimal = Field(default=Decimal(3), gt=0, le=50)
+    """Assumption: how long it is kept."""
+    upkeep_usd: Decimal = Field(default=Decimal(50), ge=0, le=1_000_000)
+    """Assumption: repairs and parts, per year."""
+    idle_watts: Decimal = Field(default=Decimal(60), ge=0, le=10_000)
+    """Assumption: host and card between jobs."""
+    utilisation: Decimal = Field(default=Decimal("0.2"), gt=0, le=1)
+    """Assumption: share of the year in which it works."""
+
+    @property
+    def cost(self) -> Card:
+        """These assumptions for the break-even formulas."""
+        return Card(
+            card_usd=self.card_usd,
+            host_usd=self.host_usd,
+            resale_share=self.resale_share,
+            years=self.years,
+            upkeep_usd=self.upkeep_usd,
+            watts=Decimal(str(self.watts)),
+            idle_watts=self.idle_watts,
+            kwh_usd=self.kwh_usd,
+            utilisation=self.utilisation,
+        )
 
 
 class ServerSettings(_Section):

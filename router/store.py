@@ -199,6 +199,18 @@ def in_flight(tx: Tx) -> list[tuple[str, str, str, int]]:
     return [(row.model, row.backend, row.status, row.created_at) for row in tx.conn.execute(query)]
 
 
+def latest_attempt_of(tx: Tx, models: Sequence[str]) -> tuple[str, int | None] | None:
+    """(model, ended_at) of the newest accepted attempt among these models; `ended_at` is None while it runs."""
+    query = (
+        sa.select(attempts.c.model, attempts.c.ended_at)
+        .where(attempts.c.model.in_(models), attempts.c.accepted_at.is_not(None))
+        .order_by(attempts.c.accepted_at.desc())
+        .limit(1)
+    )
+    row = tx.conn.execute(query).one_or_none()
+    return None if row is None else (row.model, row.ended_at)
+
+
 # -- changes
 
 

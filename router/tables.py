@@ -131,6 +131,12 @@ offers = Table(
     Column("stopped_mark", String(64)),
     Column("results", Integer, nullable=False, server_default=text("0")),
     Column("mean_s", Float),
+    Column("weight", Float, nullable=False, server_default=text("0")),
+    Column("failures", Float, nullable=False, server_default=text("0")),
+    Column("billed_failures", Float, nullable=False, server_default=text("0")),
+    Column("latencies", Text),
+    Column("price_factor", String(40)),
+    Column("ceiling", Float),
 )
 """What was learned of an offer or a whole backend: resting times, breaker, overrun of its price table, speed."""
 

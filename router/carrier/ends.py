@@ -78,7 +78,8 @@ class Ends:
                     )
                 )
             accepted = self.attempt.accepted_at or self.attempt.created_at
-            limits.worked(tx, self.attempt.model, max((tx.now - accepted).total_seconds(), 0.0))
+            took = max((tx.now - accepted).total_seconds(), 0.0)
+            limits.worked(tx, self.attempt.model, took, self._price_factor(bill))
             store.move_job(
                 tx,
                 self.id,
@@ -116,6 +117,8 @@ class Ends:
             overrun = self._settle(tx, bill)
             limits.answered(tx, self.id, self.n)
             self._learn(tx, error)
+            if accepted and not isinstance(error, errors.ContentRejected | errors.OperationLost):
+                limits.broke(tx, self.attempt.model, billed=bool(bill.usd))
             store.event(
                 tx,
                 self.id,
@@ -216,6 +219,13 @@ class Ends:
             return Bill(look.billed_usd, "free" if free else "provider")
         return self._table_price()
 
+    def _price_factor(self, bill: Bill) -> Decimal | None:
+        """The provider's own bill divided by our estimate; None where either is not known."""
+        estimate = self.attempt.estimate_usd
+        if bill.basis != "provider" or bill.usd is None or not estimate:
+            return None
+        return (bill.usd / estimate).quantize(Decimal("0.0001"))
+
     def _table_price(self) -> Bill:
         """Our own table's price; unknown stays unknown and is never zero."""
         usd = self.attempt.estimate_usd
@@ -255,6 +265,8 @@ class Ends:
             case errors.RateLimited():
                 seconds = limits.REST_DEFAULT_S if error.retry_after is None else error.retry_after
                 limits.rest(tx, model, seconds, error.code, error.message)
+                if self.card is not None and not self.card.limits.windowed:
+                    limits.refused(tx, model, facts.in_flight_at(tx, model) + 1)
             case errors.AuthenticationFailed() | errors.QuotaExhausted():
                 mark = self.c.backends.key_mark(backend)
                 limits.rest(tx, backend, error.retry_after or OUT_S, error.code, error.message, mark)

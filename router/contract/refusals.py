@@ -108,8 +108,21 @@ _OURS: tuple[tuple[str, str], ...] = (
         r"a deadline lies between a second and a year from now",
         "期限は 1 秒後から 1 年後までの間で指定してください",
     ),
+    (
+        r"(.*) is no IANA time zone; .*",
+        r"\1 は IANA タイムゾーンではありません。Asia/Tokyo のような名前で指定してください",
+    ),
+    (
+        r"pacing needs day_usd: .*",
+        "pacing には day_usd が必要です(1 日の予算を 1 日の時間に割り振る機能です)",
+    ),
+    (
+        r"currency JPY needs jpy_per_usd and jpy_as_of, .*",
+        "currency を JPY にするには jpy_per_usd(レート)と jpy_as_of(そのレートを確認した日)が必要です",
+    ),
+    (r"jpy_as_of lies in the future", "jpy_as_of が未来の日付です"),
 )
-"""The sentences of the request schema's own checks, which pydantic carries in one language."""
+"""The sentences of the schemas' own checks, which pydantic carries in one language."""
 
 
 def refusal(
