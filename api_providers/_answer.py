@@ -48,6 +48,32 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
 
 
+_RESET = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
+
+
+def exhausted_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds until the next start, from the usual rate headers of a good answer; None while some are left.
+
+    `x-ratelimit-remaining[-requests]: 0` with `x-ratelimit-reset[-requests]`: seconds, `1m30s`, or a Unix time.
+    """
+    for tail in ("-requests", ""):
+        left = headers.get(f"x-ratelimit-remaining{tail}", "").strip()
+        reset = headers.get(f"x-ratelimit-reset{tail}", "").strip().lower()
+        if left != "0" or not reset:
+            continue
+        if re.fullmatch(r"\d+(\.\d+)?", reset):
+            seconds = float(reset)
+            if seconds > 1e9:
+                seconds -= (now or datetime.now(UTC)).timestamp()
+        elif found := _RESET.fullmatch(reset):
+            hours, minutes, whole, millis = (float(part or 0) for part in found.groups())
+            seconds = hours * 3600 + minutes * 60 + whole + millis / 1000
+        else:
+            continue
+        return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+    return None
+
+
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>\\]+", re.IGNORECASE)
 _CREDENTIAL = re.compile(
     r"(?i)\b(?:bearer|key|token|basic)\s+[A-Za-z0-9._~+/=:-]{12,}"

@@ -21,12 +21,12 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from api_providers._answer import Answer, redact, retry_after_s
+from api_providers._answer import Answer, exhausted_s, redact, retry_after_s
 from api_providers._download import Cut, Stream, Unreachable, download
 from api_providers._errors import broke_off, kind_by_status, not_sent, outcome_unknown, said, unreadable
 from api_providers._target import Target, check
 from router.contract import errors
-from router.contract.backend import BackendConfig, Operation, Output, about_to_spend
+from router.contract.backend import BackendConfig, Operation, Output, about_to_spend, told_to_pause
 from router.contract.card import InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import GatewayError
 from router.contract.words import words
@@ -101,10 +101,12 @@ class HttpProvider:
         files: Mapping[str, Upload] | None = None,
         headers: Mapping[str, str] | None = None,
         at: str = "",
+        with_key: bool = True,
     ) -> Any:
         """One request to the provider's own origin; the parsed body, or the error that the answer means.
 
-        `form` and `files` make a multipart body; `headers` come on top of `headers()`; `at` names one of `also_ours`.
+        `form` and `files` make a multipart body; `headers` come on top of `headers()`; `at` names one of `also_ours`;
+        `with_key` is off for a public page of theirs.
         """
         answer = await self.ask(
             method,
@@ -116,6 +118,7 @@ class HttpProvider:
             files=files,
             headers=headers,
             at=at,
+            with_key=with_key,
         )
         return self.read(answer, spends=spends)
 
@@ -131,10 +134,11 @@ class HttpProvider:
         files: Mapping[str, Upload] | None = None,
         headers: Mapping[str, str] | None = None,
         at: str = "",
+        with_key: bool = True,
     ) -> Answer:
         """Like `call`, but hands back any answer unjudged; raises only for what happened on the way."""
         client = await self._client(spends)
-        own = await self.signed_headers()
+        own = await self.signed_headers() if with_key else {}
         try:
             request = client.build_request(
                 method,
@@ -155,7 +159,10 @@ class HttpProvider:
         if spends:
             await about_to_spend()
         try:
-            return await self._receive(client, request)
+            answer = await self._receive(client, request)
+            if spends and (tell := told_to_pause.get()) and (seconds := exhausted_s(answer.headers)):
+                tell(seconds)
+            return answer
         except _NEVER_SENT as error:
             raise not_sent(self.name, type(error).__name__) from None
         except httpx.HTTPError as error:

@@ -6,29 +6,47 @@ not charged, so we leave that on and do not send `x-fal-no-retry`.
 Sources: fal.ai/docs (queue, errors, billing) and the official client fal-client 1.0.3.
 """
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from api_providers._answer import Answer
 from api_providers._camera import prompt_with_camera
 from api_providers._errors import said
 from api_providers._http import HttpProvider
+from api_providers._schema import InputSchema, Shelf, read_schema
+from api_providers._schema_payload import live_payload
+from api_providers._schema_row import card_row
 from router.contract import errors
 from router.contract.backend import BackendConfig, Completed, Operation, Output, Pending
 from router.contract.card import InputMedia, ResolvedRequest
 from router.contract.errors import GatewayError
-from router.contract.request import Task
-from router.contract.words import words
+from router.contract.words import Words, words
 
 POLL_AFTER_S = 2.0
 """fal documents no pace; its own client asks ten times a second, which helps nobody."""
 DATA_URI_MAX_BYTES = 7_400_000
 """Raw bytes that stay below 10 MB after base64. fal documents no limit for data URIs."""
+UPLOAD_MAX_BYTES = 100 * 1024 * 1024
+"""From here on the official client uploads in parts, which we do not."""
 STILL_RUNNING = "Request is still in progress"
 REFUSED_CONTENT = "content_policy_violation"
+SCHEMA_PATH = "api/openapi/queue/openapi.json"
+"""On fal.ai, with `endpoint_id`; every model's llms.txt page links it as its OpenAPI schema. It asks for no key."""
+NO_REQUEST = "fal-ai/veo3.1/requests/00000000-0000-4000-8000-000000000000/status"
+"""The status of a request that cannot exist: 404 with a good key, 401 with a bad one."""
+
+
+class Prepared(NamedTuple):
+    """What a submit sends, and what could not be honoured."""
+
+    path: str
+    body: dict[str, Any]
+    warnings: tuple[Words, ...] = ()
 
 
 class _Submitted(BaseModel):
@@ -42,6 +60,7 @@ class _Submitted(BaseModel):
 
 class _Status(BaseModel):
     status: str
+    queue_position: Any = None
     error: Any = None
     error_type: Any = None
 
@@ -57,49 +76,61 @@ class _Result(BaseModel):
     seed: Any = None
 
 
+class _Upload(BaseModel):
+    upload_url: str = Field(min_length=1)
+    file_url: str = Field(min_length=1)
+
+
 class Fal(HttpProvider):
     """Submit to the queue, look at the status, read the result; COMPLETED alone is no success."""
 
     base_url = "https://queue.fal.run"
+    also_ours: ClassVar = {"rest": "https://rest.fal.ai", "schema": "https://fal.ai"}
 
     def __init__(self, config: BackendConfig) -> None:
         """`options["poll_after"]`: seconds between looks."""
         super().__init__(config)
         self._poll_after = float(config.options.get("poll_after", POLL_AFTER_S))
         self._cancelled: set[str] = set()
+        self._schemas = Shelf()
 
     async def submit(self, request: ResolvedRequest, *, key: str) -> Operation:
         """Queue the request. fal has no field for `key`."""
-        path, payload = await self.payload(request)
+        path, payload, warnings = await self.prepare(request)
         answer = await self.call("POST", path, spends=True, json=payload)
         task = self.view(_Submitted, answer, spends=True)
-        return Operation(ref=task.request_id, data=dict(self._paths(path, task)))
+        return Operation(ref=task.request_id, data=dict(self._paths(path, task)), warnings=warnings)
 
-    async def payload(self, request: ResolvedRequest) -> tuple[str, dict[str, Any]]:
-        """Path and body: which of our values this endpoint takes, and what it calls them, is the card's `wire`."""
+    async def prepare(self, request: ResolvedRequest) -> Prepared:
+        """Path and body; the card's `wire` says what this endpoint takes, or that its own schema does (`live`)."""
         card = self.card(request)
-        mode = "text-to-video" if request.task is Task.TEXT_TO_VIDEO else "image-to-video"
-        if request.last_frame is not None:
-            mode = "first-last-frame"
-        endpoint = card.wire[mode]
+        tasks = (
+            [request.task.value] if request.last_frame is None else ["first-last-frame", request.task.value]
+        )
+        endpoint = next((card.wire[task] for task in tasks if task in card.wire), card.wire_id)
+        if not isinstance(endpoint, Mapping):
+            body, warnings = await live_payload(await self._schema(endpoint), request, card, self.place)
+            return Prepared(endpoint, body, warnings)
         seconds = f"{request.duration:g}"
         duration: str | int = round(request.duration)
         if "duration" in card.wire:
             duration = str(card.wire["duration"]).replace("{}", seconds)
+        names: Mapping[str, str] = card.wire.get("resolution", {})
         ours: dict[str, Any] = {
             "prompt": prompt_with_camera(request, card) or None,
             "negative_prompt": request.negative_prompt or None,
-            "first_frame": await self._placed(request.first_frame),
-            "last_frame": await self._placed(request.last_frame),
             "duration": duration,
             "aspect_ratio": request.aspect_ratio,
-            "resolution": request.resolution,
+            "resolution": names.get(request.resolution or "", request.resolution),
             "generate_audio": request.generate_audio if card.audio == "optional" else None,
+            "fps": request.fps,
             "seed": request.seed if card.seed else None,
-            "guidance": request.guidance if card.guidance else None,
         }
-        body = {theirs: ours[name] for name, theirs in endpoint["fields"].items() if ours[name] is not None}
-        return endpoint["path"], body | request.options
+        body = {name: ours[name] for name in endpoint["fields"] if ours[name] is not None}
+        for frame, media in (("first_frame", request.first_frame), ("last_frame", request.last_frame)):
+            if media is not None:
+                body[endpoint[frame]] = await self.place(media)
+        return Prepared(endpoint["path"], request.options | body)
 
     async def poll(self, operation: Operation) -> Pending | Completed:
         """The status; when that says COMPLETED, the result, where a failure hides."""
@@ -109,7 +140,7 @@ class Fal(HttpProvider):
         task = self.view(_Status, self.read(answer))
         match task.status:
             case "IN_QUEUE":
-                return Pending(poll_after=self._poll_after, queued=True)
+                return Pending(poll_after=self._poll_after, queued=True, ahead=_count(task.queue_position))
             case "IN_PROGRESS":
                 return Pending(poll_after=self._poll_after)
             case "COMPLETED":
@@ -128,6 +159,25 @@ class Fal(HttpProvider):
         self.read(answer)
         self._cancelled.add(operation.ref)
         return True
+
+    async def check(self) -> Mapping[str, JsonValue]:
+        """Whether the key is let in; fal tells the balance to administrators' keys only."""
+        answer = await self.ask("GET", NO_REQUEST)
+        if answer.status != 404:
+            self.read(answer)
+        return {}
+
+    async def describe(self, wire_id: str) -> Mapping[str, JsonValue]:
+        """A row for any endpoint that publishes its schema (`fal-ai/...`)."""
+        schema = await self._read_schema(wire_id)
+        row = card_row(
+            schema,
+            backend=self.name,
+            wire_id=wire_id,
+            source=f"fal.ai/{SCHEMA_PATH}?endpoint_id={wire_id}",
+            as_of=datetime.now(UTC).date().isoformat(),
+        )
+        return row | {"result_lifetime_s": 604800, "failure_billed": "maybe", "cancel": "running"}
 
     # -- fal's ways
 
@@ -157,20 +207,68 @@ class Fal(HttpProvider):
         return "; ".join(lines)
 
     async def place(self, media: InputMedia) -> str:
-        """A data URI; a file too large for one is left to other backends."""
-        if media.asset.size_bytes > DATA_URI_MAX_BYTES:
+        """A data URI while it fits, else an upload to fal's storage.
+
+        Of the official client's two ways this is the one whose bytes go to a signed link without any key; the other
+        sends a token of its own kind to the CDN.
+        """
+        if media.asset.size_bytes <= DATA_URI_MAX_BYTES:
+            return await super().place(media)
+        if media.asset.size_bytes > UPLOAD_MAX_BYTES:
             raise errors.BackendError(
                 words(
-                    "an input file is larger than the 7 MB that can be sent to it",
-                    "入力ファイルが送信できる上限の 7 MB を超えています。",
+                    "an input file is larger than the 100 MB that can be sent to it",
+                    "入力ファイルが送信できる上限の 100 MB を超えています。",
                 ),
                 backend=self.name,
-                param="frame_images",
+                param="frame_images" if media.type == "image" else "input_references",
             )
-        return await super().place(media)
+        answer = await self.call(
+            "POST",
+            "storage/upload/initiate",
+            at="rest",
+            params={"storage_type": "gcs"},
+            json={"file_name": self.filename_of(media), "content_type": media.asset.mime},
+        )
+        upload = self.view(_Upload, answer)
+        await self.put_bytes(upload.upload_url, media, {"Content-Type": media.asset.mime})
+        return upload.file_url
 
-    async def _placed(self, media: InputMedia | None) -> str | None:
-        return None if media is None else await self.place(media)
+    async def _schema(self, endpoint: str) -> InputSchema:
+        """As `_read_schema`, kept for a while; an endpoint that is gone leaves the job to other backends."""
+        try:
+            return await self._schemas.of(endpoint, lambda: self._read_schema(endpoint))
+        except errors.NotFound as error:
+            raise errors.BackendError(error.message, backend=self.name) from None
+
+    async def _read_schema(self, endpoint: str) -> InputSchema:
+        """Any refusal but 404 says nothing about our key: this host is fal's web site, with guards of its own."""
+        answer = await self.ask(
+            "GET", SCHEMA_PATH, at="schema", params={"endpoint_id": endpoint}, with_key=False
+        )
+        if answer.status == 404:
+            raise errors.NotFound(
+                words(f"fal has no model {endpoint!r}", f"fal に {endpoint!r} というモデルはありません")
+            )
+        if not answer.ok:
+            raise errors.Unavailable(
+                words(
+                    f"the description of {endpoint} cannot be read now; nothing was bought",
+                    f"{endpoint} のモデル定義を現在取得できません。課金は発生していません。",
+                ),
+                backend=self.name,
+                detail=f"HTTP {answer.status}: {self._text(answer)}",
+            )
+        schema = read_schema(answer.json)
+        if schema is None:
+            raise errors.BackendError(
+                words(
+                    f"the description of {endpoint} names no inputs; nothing was bought",
+                    f"{endpoint} のモデル定義に入力項目がありません。課金は発生していません。",
+                ),
+                backend=self.name,
+            )
+        return schema
 
     def _paths(self, endpoint: str, task: _Submitted) -> dict[str, str]:
         """Where to ask: their own URLs if they are on our origin, else built as documented (without the sub-path)."""
@@ -258,3 +356,10 @@ def _types(answer: Answer) -> set[str]:
         [item.get("type") for item in detail if isinstance(item, dict)] if isinstance(detail, list) else []
     )
     return {str(word) for word in (*found, body.get("error_type")) if word}
+
+
+def _count(position: Any) -> int | None:
+    """`queue_position`, 0-based: how many wait before it."""
+    return (
+        position if isinstance(position, int) and not isinstance(position, bool) and position >= 0 else None
+    )

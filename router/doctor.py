@@ -294,7 +294,9 @@ async def _backends(gateway: "Gateway") -> list[Finding]:
             )
         )
     for row in rows:
-        if row.problem and (row.key_present or not row.key_env):
+        if not row.set_up:
+            continue
+        if row.problem:
             findings.append(
                 _problem(
                     f"backend {row.name}",

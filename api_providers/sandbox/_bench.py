@@ -262,8 +262,10 @@ class Bench:
         return round(min(part, HANGS_AT if task.fate is Fate.HANG else 0.99), 4)
 
     def ahead(self, task: Task) -> int:
-        """How many tasks of the same group wait before this one."""
+        """How many tasks of the same group wait before this one; none before one that has started."""
         self._advance()
+        if task.started is not None:
+            return 0
         place = 0
         for other in self._waiting:
             if other is task:

@@ -3,12 +3,14 @@
 import base64
 import binascii
 import io
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from PIL import Image
 
-from api_providers.sandbox._fal_models import Field, Model
+from api_providers.sandbox._fal_models import Model
+from api_providers.sandbox._fields import Field
 
 Detail = dict[str, Any]
 """One entry of the `detail` list of a model error."""
@@ -30,8 +32,13 @@ def detail(
     }
 
 
-def check(body: dict[str, Any], model: Model) -> tuple[dict[str, Any], list[Detail]]:
-    """The input with defaults, and what is wrong with it. Blocking (decodes images): call it in a thread."""
+def check(
+    body: dict[str, Any], model: Model, is_lost: Callable[[str], bool]
+) -> tuple[dict[str, Any], list[Detail]]:
+    """The input with defaults, and what is wrong with it. Blocking (decodes images): call it in a thread.
+
+    `is_lost` tells of a link whether it names an upload of this twin that never got its bytes.
+    """
     filled: dict[str, Any] = {}
     wrong: list[Detail] = []
     for name, field in model.fields.items():
@@ -42,11 +49,11 @@ def check(body: dict[str, Any], model: Model) -> tuple[dict[str, Any], list[Deta
                 wrong.append(detail("missing", "Field required", name, given=sorted(body)))
             continue
         filled[name] = value
-        wrong += _check(name, value, field)
+        wrong += _check(name, value, field, is_lost)
     return filled, wrong
 
 
-def _check(name: str, value: Any, field: Field) -> list[Detail]:
+def _check(name: str, value: Any, field: Field, is_lost: Callable[[str], bool]) -> list[Detail]:
     if field.choices:
         if value in field.choices:
             return []
@@ -59,24 +66,25 @@ def _check(name: str, value: Any, field: Field) -> list[Detail]:
     match field.kind:
         case "flag" if type(value) is not bool:
             return [detail("bool_type", "Input should be a valid boolean", name, given=value)]
-        case "whole":
-            return _whole(name, value, field)
+        case "whole" | "number":
+            return _number(name, value, field)
         case "text":
             return _text(name, value, field)
         case "url":
-            return _url(value, name)
+            return _url(value, is_lost, name)
         case "urls":
             if not isinstance(value, list) or not value:
                 return [detail("list_type", "Input should be a valid non-empty list", name, given=value)]
             if field.longest is not None and len(value) > field.longest:
                 return [detail("too_long", f"List should have at most {field.longest} items", name)]
-            return [one for n, item in enumerate(value) for one in _url(item, name, n)]
+            return [one for n, item in enumerate(value) for one in _url(item, is_lost, name, n)]
     return []
 
 
-def _whole(name: str, value: Any, field: Field) -> list[Detail]:
-    if type(value) is not int:
-        return [detail("int_type", "Input should be a valid integer", name, given=value)]
+def _number(name: str, value: Any, field: Field) -> list[Detail]:
+    if type(value) is not int and (field.kind == "whole" or type(value) is not float):
+        word = "integer" if field.kind == "whole" else "number"
+        return [detail("int_type", f"Input should be a valid {word}", name, given=value)]
     if field.low is not None and value < field.low:
         limit = {"ge": field.low}
         return [
@@ -102,12 +110,12 @@ def _text(name: str, value: Any, field: Field) -> list[Detail]:
     return []
 
 
-def _url(value: Any, *loc: str | int) -> list[Detail]:
+def _url(value: Any, is_lost: Callable[[str], bool], *loc: str | int) -> list[Detail]:
     if not isinstance(value, str):
         return [detail("string_type", "Input should be a valid string", *loc, given=value)]
     if not value.startswith("data:"):
         parts = urlsplit(value)
-        if parts.scheme in ("http", "https") and parts.hostname:
+        if parts.scheme in ("http", "https") and parts.hostname and not is_lost(value):
             return []
         return [detail("file_download_error", "Failed to download the file", *loc, given=value)]
     head, _, data = value.partition(",")

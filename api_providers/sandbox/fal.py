@@ -1,4 +1,4 @@
-"""The twin of fal: queue API, file storage and public CDN (queue.fal.run, rest.fal.ai, v3.fal.media)."""
+"""The twin of fal: queue API, model schemas, file storage and public CDN (queue.fal.run, fal.ai, rest.fal.ai, v3.fal.media)."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from starlette.routing import Route
 from api_providers.sandbox import _desk
 from api_providers.sandbox._bench import Bench, Clip, Fate, Phase, Settings, Task
 from api_providers.sandbox._fal_inputs import check, detail
-from api_providers.sandbox._fal_models import MODELS, clip_seconds
+from api_providers.sandbox._fal_models import MODELS, clip_seconds, openapi
 from api_providers.sandbox._faults import FaultKind
 from api_providers.sandbox._render import media_type, render, suffix
 
@@ -47,6 +47,8 @@ def build(bench: Bench) -> Starlette:
     twin = _Fal(bench)
     return Starlette(
         routes=[
+            Route("/_host/schema/api/openapi/queue/openapi.json", _openapi, methods=["GET"]),
+            Route("/_host/rest/storage/upload/initiate", twin.initiate_upload, methods=["POST"]),
             Route("/storage/auth/token", twin.storage_token, methods=["POST"]),
             Route("/storage/upload/initiate", twin.initiate_upload, methods=["POST"]),
             Route("/files/upload", twin.upload, methods=["POST"]),
@@ -100,13 +102,13 @@ class _Fal:
         longest_queue = request.query_params.get("fal_max_queue_length", "")
         if longest_queue.isdecimal() and self.bench.waiting(NAME) >= int(longest_queue):
             return _refuse(_desk.Refusal(FaultKind.RATE_LIMIT), app)
-        filled, wrong = await asyncio.to_thread(check, body, model)
+        filled, wrong = await asyncio.to_thread(check, body, model, self._is_lost)
         seconds = LONGEST_AUTO_S if wrong or filled.get("duration") == "auto" else clip_seconds(model, filled)
         task = self.bench.accept(
             str(uuid.uuid4()),
             model=name,
             group=NAME,
-            price=Decimal(0) if wrong else model.per_second(filled) * Decimal(str(seconds)),
+            price=Decimal(0) if wrong else model.price(filled, Decimal(str(seconds))),
             clip=_clip(filled, seconds),
             fate=Fate.INVALID if wrong else None,
             start_within_s=_seconds(request.headers.get("x-fal-request-timeout")),
@@ -222,10 +224,23 @@ class _Fal:
             raise HTTPException(404, "Not Found")
         return await _desk.clip(self.bench, request, task)
 
+    def _is_lost(self, url: str) -> bool:
+        """Whether a link names an upload of ours that was announced and never sent."""
+        _, marker, rest = url.partition("/_cdn/files/b/")
+        return bool(marker) and self.bench.uploads.get(rest.split("/")[0], b"") is None
+
     def _new_file(self, request: Request, name: str) -> str:
         id_ = secrets.token_hex(12)
         self.bench.uploads[id_] = None
         return f"{_desk.base(request)}/_cdn/files/b/{id_}/{name.rsplit('/', 1)[-1] or 'file'}"
+
+
+async def _openapi(request: Request) -> Response:
+    """What fal.ai tells anybody about an endpoint, without a key."""
+    name = request.query_params.get("endpoint_id", "")
+    if name not in MODELS:
+        raise HTTPException(404, f"Endpoint {name!r} not found")
+    return JSONResponse(openapi(name, MODELS[name]))
 
 
 def _authorize(request: Request, app: str) -> None:

@@ -18,7 +18,15 @@ from router import limits, store
 from router.carrier.ends import Ends, Taken
 from router.carrier.parts import Parts
 from router.contract import errors
-from router.contract.backend import Backend, Completed, Finds, Operation, Pending, commit_sending
+from router.contract.backend import (
+    Backend,
+    Completed,
+    Finds,
+    Operation,
+    Pending,
+    commit_sending,
+    told_to_pause,
+)
 from router.contract.card import LostSubmit
 from router.contract.job import Attempt, AttemptStatus
 from router.contract.request import Task
@@ -41,6 +49,9 @@ RECORD_WAIT_S = 1.0
 ACCEPT_WINDOW_S = 20.0
 """How long after a lost answer a provider's list may not yet show what it accepted."""
 PROGRESS_STEP = 0.01
+WINDOW_FULL = words(
+    "its rate headers say that the window is full", "レート制限のヘッダーによると、枠が埋まっています"
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,7 @@ class Carried(Ends):
         self.shown = attempt.progress
         self.last_trouble: str | None = None
         self.ahead: int | None = None
+        self.pause_s: float | None = None
         self.in_doubt = False
         self.sent_again = 0
 
@@ -91,6 +103,7 @@ class Carried(Ends):
 
     async def _buy(self, backend: Backend) -> Operation | None:
         token = commit_sending.set(self._commit_sending)
+        pause = told_to_pause.set(self._told_to_pause)
         try:
             with self.grip.buying():
                 operation = await backend.submit(self.attempt.resolved, key=self.attempt.id)
@@ -114,7 +127,11 @@ class Carried(Ends):
             await self.failed(unforeseen, accepted=False)
         finally:
             commit_sending.reset(token)
+            told_to_pause.reset(pause)
         return None
+
+    def _told_to_pause(self, seconds: float) -> None:
+        self.pause_s = seconds
 
     async def _commit_sending(self) -> None:
         """The last thing before the money: from here on only the provider knows."""
@@ -140,6 +157,8 @@ class Carried(Ends):
                 raise Taken
             limits.answered(tx, self.id, self.n)
             limits.worked(tx, self.attempt.model)
+            if self.pause_s is not None:
+                limits.rest(tx, self.attempt.model, self.pause_s, errors.RateLimited.code, WINDOW_FULL)
             told = operation.estimated_usd
             store.event(
                 tx,

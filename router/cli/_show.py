@@ -9,6 +9,9 @@ from router.contract.job import Decision, Rejected
 from router.contract.words import words
 from router.pricing import money
 
+NAMED = 6
+"""How many models that are out for one reason are named; the rest is counted. `--json` has them all."""
+
 
 def dollars(value: Decimal | None) -> str:
     """`$0.25`, or `?` where the amount is not known."""
@@ -29,17 +32,26 @@ def shorten(text: str, length: int) -> str:
 def _together(door: Door, rejected: Iterable[Rejected]) -> list[tuple[str, str, str]]:
     """Models of one backend that are out for one reason share a line."""
     groups: dict[tuple[str, str], list[Rejected]] = {}
+    others: list[Rejected] = []
     for out in rejected:
+        if out.code == "model":
+            # The request named another model: that is no news about any of these.
+            others.append(out)
+            continue
         groups.setdefault((out.backend, out.reason.in_(door.lang)), []).append(out)
     lines = []
     for (backend, why), outs in groups.items():
         if len(outs) == 1:
             lines.append((outs[0].model, dollars(outs[0].usd), why))
             continue
-        names = ", ".join(out.model.partition("/")[2] for out in outs)
+        shown = [out.model.partition("/")[2] for out in outs[:NAMED]]
+        names = ", ".join([*shown, *([f"+{len(outs) - NAMED}"] if len(outs) > NAMED else [])])
         prices = {dollars(out.usd) for out in outs}
         many = words(f"{backend}, {len(outs)} models", f"{backend} の {len(outs)} モデル").in_(door.lang)
         lines.append((many, prices.pop() if len(prices) == 1 else "…", f"{why} ({names})"))
+    if others:
+        many = words(f"{len(others)} other models", f"ほかの {len(others)} モデル").in_(door.lang)
+        lines.append((many, "", others[0].reason.in_(door.lang)))
     return lines
 
 

@@ -149,6 +149,10 @@ commit_sending: ContextVar[CommitSending | None] = ContextVar("commit_sending", 
 """Set by the engine around `submit`; awaited by the backend as the last thing before the call that spends."""
 
 
+told_to_pause: ContextVar[Callable[[float], None] | None] = ContextVar("told_to_pause", default=None)
+"""Set by the engine around `submit`: a good answer may say that the next start must wait for so many seconds."""
+
+
 async def about_to_spend() -> None:
     """Await the engine's commit of `sending`. Called once, right before the call that buys."""
     commit = commit_sending.get()

@@ -171,7 +171,8 @@ class _Fitting:
 
     def _frames(self) -> tuple[InputMedia | None, InputMedia | None]:
         card, first, last = self.card, self.first, self.last
-        if (first or last) and self.task in NO_FRAMES:
+        goes_on_to = self.task is Task.EXTEND and card.last_frame and first is None
+        if (first or last) and self.task in NO_FRAMES and not goes_on_to:
             self.refuse(
                 "frame_images",
                 words(
@@ -190,7 +191,7 @@ class _Fitting:
                 droppable=first is not None,
             )
             last = None
-        elif last and first is None and not card.last_frame_alone:
+        elif last and first is None and not card.last_frame_alone and not goes_on_to:
             self.refuse(
                 "last_frame",
                 words(

@@ -109,6 +109,7 @@ class Camera(_Value):
     preset: str | None = None
     axis: CameraAxis | None = None
     value: float | None = Field(default=None, ge=-10, le=10)
+    """Negative is left, down, counter-clockwise, out; positive is right, up, clockwise, in."""
 
     @model_validator(mode="after")
     def _one_form(self) -> "Camera":

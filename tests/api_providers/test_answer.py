@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from api_providers._answer import LONGEST_RETRY_AFTER_S, TEXT_KEPT, redact, retry_after_s
+from api_providers._answer import LONGEST_RETRY_AFTER_S, TEXT_KEPT, exhausted_s, redact, retry_after_s
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -54,3 +54,23 @@ def test_provider_text_is_kept_without_secrets(text: str, clean: str) -> None:
 
 def test_provider_text_is_cut() -> None:
     assert len(redact("x" * 10_000)) == TEXT_KEPT
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m30s"}, 90),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "250ms"}, 0.25),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "12"}, 12),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1795651230"}, 30),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "32503680000"}, 86400),
+        ({"x-ratelimit-remaining": "3", "x-ratelimit-reset": "12"}, None),
+        ({"x-ratelimit-remaining": "0"}, None),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_rate_headers_of_a_good_answer_say_when_the_next_may_start(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert exhausted_s(headers, now=datetime.fromtimestamp(1795651200, UTC)) == seconds

@@ -6,9 +6,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from api_providers.fal import DATA_URI_MAX_BYTES, Fal
+from api_providers.fal import DATA_URI_MAX_BYTES, UPLOAD_MAX_BYTES, Fal
 from router.contract import errors
-from router.contract.backend import Completed, Operation, Pending
+from router.contract.backend import Checks, Completed, Describes, Operation, Pending
+from router.contract.card import ModelCard
+from router.pricing import estimate
 from tests.api_providers.conftest import SECRET, FolderMedia, MakeBackend, Resolve
 from tests.backend_suite import BackendSuite, Stands
 from tests.sandbox_process import SandboxProcess
@@ -30,34 +32,23 @@ class TestFal(BackendSuite):
     text_model = "fal/veo3.1-fast"
     image_model = "fal/kling-2.6-pro"
     tells_cost = False
-    statuses: ClassVar[Mapping[str, Stands]] = {"IN_QUEUE": "queued", "IN_PROGRESS": "running"}
+    statuses: ClassVar[Mapping[str, Stands]] = {
+        "IN_QUEUE": "queued",
+        "IN_PROGRESS": "running",
+        "COMPLETED": "done",
+    }
 
     def operation(self, ref: str) -> Operation:
         return operation(ref)
 
     def status_body(self, status: str) -> dict[str, Any]:
-        return {"status": status, "request_id": "t1", "logs": None}
+        # The look and the result in one, since the scripted server gives the same answer to both.
+        video = {"video": {"url": "https://v3.fal.media/x.mp4"}} if status == "COMPLETED" else {}
+        return {"status": status, "request_id": "t1", "logs": None, **video}
 
     def dead_link(self, url: str) -> str:
         base, _, name = url.rpartition("/")
         return f"{base.rpartition('/')[0]}/0123456789abcdef/{name}"
-
-    async def test_all_models_and_modes_are_accepted_and_made(
-        self, backend: Any, resolve: Resolve, media: FolderMedia, sandbox: SandboxProcess
-    ) -> None:
-        for card in (c for c in backend.config.cards.values() if c.backend == "fal"):
-            modes: list[dict[str, Any]] = [{}, {"first": media.picture()}]
-            if card.last_frame:
-                modes.append({"first": media.picture(), "last": media.picture(colour="red")})
-            for frames in modes:
-                request = resolve(card.id, duration=min(card.durations), **frames)
-                done = await self.finish(backend, await backend.submit(request, key="job:a1"))
-                price = next(
-                    p for p in card.prices if all(request.condition(k) == v for k, v in p.when.items())
-                )
-                row = sandbox.bill("fal")[-1]
-                assert done.outputs
-                assert Decimal(row["usd"]) == (price.usd or 0) * Decimal(str(request.duration)), row
 
     async def test_the_seed_the_model_used_is_kept(self, backend: Any, text: Any) -> None:
         done = await self.finish(backend, await backend.submit(text, key="job:a1"))
@@ -66,16 +57,141 @@ class TestFal(BackendSuite):
     async def test_a_bad_input_shows_only_after_acceptance_and_names_the_field(
         self, backend: Any, text: Any
     ) -> None:
-        wrong = text.model_copy(update={"options": {"aspect_ratio": "7:5"}})
+        wrong = text.model_copy(update={"aspect_ratio": "7:5"})
         accepted = await backend.submit(wrong, key="job:a1")
         with pytest.raises(errors.GenerationFailed, match="aspect_ratio") as caught:
             await self.finish(backend, accepted)
         assert caught.value.billed_usd is None
 
+    async def test_the_place_in_the_queue_is_told(
+        self, backend: Any, text: Any, sandbox: SandboxProcess
+    ) -> None:
+        sandbox.settings("fal", render_seconds=600, concurrency=1)
+        operations = [await backend.submit(text, key=f"job:a{n}") for n in range(3)]
+        assert [(await backend.poll(one)).ahead for one in operations] == [0, 0, 1]
+
+    async def test_a_large_picture_is_uploaded_before_anything_is_bought_and_its_link_carries_no_key(
+        self, backend: Any, resolve: Resolve, media: FolderMedia, sandbox: SandboxProcess
+    ) -> None:
+        small = media.path(media.picture().asset).read_bytes()
+        large = media.keep(small + bytes(DATA_URI_MAX_BYTES), "image/png", 640, 360)
+        request = resolve("fal/kling-2.6-pro", first=large)
+        body = (await backend.prepare(request)).body
+        assert body["start_image_url"].startswith(f"{sandbox.url}/fal/_cdn/")
+        assert sandbox.bill("fal") == []
+        assert (await self.finish(backend, await backend.submit(request, key="job:a1"))).outputs
+        calls = sandbox.requests()
+        assert [c["method"] for c in calls if "/_cdn/" in c["path"]][:1] == ["PUT"]
+        assert not any(c["leaked_key"] for c in calls)
+
+    async def test_an_endpoint_described_only_by_its_schema_makes_a_clip(
+        self, make: MakeBackend, resolve: Resolve, media: FolderMedia, sandbox: SandboxProcess
+    ) -> None:
+        sandbox.settings("fal", render_seconds=0)
+        backend = make(Fal, f"{sandbox.url}/fal", key=KEY)
+        users_own = users_card("fal-ai/kling-video/v3/pro/image-to-video")
+        backend.config.cards[users_own.id] = users_own
+        asked = resolve("fal/kling-2.6-pro", first=media.picture())
+        request = asked.model_copy(update={"model": users_own.id, "wire_id": users_own.wire_id})
+        prepared = await backend.prepare(request)
+        assert prepared.path == users_own.wire_id
+        assert prepared.body.pop("start_image_url").startswith("data:image/png")
+        assert prepared.body == {"prompt": "a red fox in the snow", "generate_audio": False}
+        assert (await self.finish(backend, await backend.submit(request, key="job:a1"))).outputs
+        looks = [c for c in sandbox.requests() if c["path"].endswith("openapi.json")]
+        assert len(looks) == 1, "read once, then kept"
+
+    async def test_a_value_that_the_schema_does_not_allow_is_refused_before_money(
+        self, backend: Any, resolve: Resolve, sandbox: SandboxProcess
+    ) -> None:
+        asked = resolve("fal/wan-2.7", duration=5)
+        wrong = asked.model_copy(update={"duration": 40.0, "aspect_ratio": "21:9"})
+        with pytest.raises(errors.UnsupportedRequest) as caught:
+            await backend.submit(wrong, key="job:a1")
+        assert {misfit.field for misfit in caught.value.misfits} == {"duration", "aspect_ratio"}
+        assert sandbox.bill("fal") == []
+
+    async def test_a_model_that_is_gone_is_left_to_other_backends(
+        self, backend: Any, resolve: Resolve, sandbox: SandboxProcess
+    ) -> None:
+        gone = users_card("fal-ai/gone")
+        backend.config.cards[gone.id] = gone
+        request = resolve("fal/wan-2.7").model_copy(update={"model": gone.id})
+        with pytest.raises(errors.BackendError) as caught:
+            await backend.submit(request, key="job:a1")
+        assert caught.value.next_step is errors.NextStep.REROUTE
+        with pytest.raises(errors.NotFound):
+            await backend.describe("fal-ai/gone")
+
+    async def test_an_endpoint_becomes_a_row_of_the_catalogue(self, backend: Any) -> None:
+        assert isinstance(backend, Describes)
+        row = await backend.describe("fal-ai/veo3.1/first-last-frame-to-video")
+        card = ModelCard.model_validate({**row, "backend": "fal"})
+        assert card.tasks == ("image-to-video",)
+        assert (card.durations, card.resolutions) == ((8, 6, 4), ("720p", "1080p", "4k"))
+        assert card.aspect_ratios == ("16:9", "9:16", "auto")
+        assert (card.audio, card.seed, card.last_frame, card.negative_prompt) == (
+            "optional",
+            True,
+            True,
+            True,
+        )
+        assert (card.prices, card.wire) == ((), {"schema": "live"})
+
+
+def users_card(endpoint: str) -> ModelCard:
+    """What a user's own TOML may say of any endpoint."""
+    return ModelCard.model_validate(
+        {
+            "id": f"fal/{endpoint}",
+            "backend": "fal",
+            "wire_id": endpoint,
+            "family": endpoint,
+            "tasks": ["text-to-video", "image-to-video"],
+            "wire": {"schema": "live"},
+            "as_of": "2026-11-26",
+            "source": "mine",
+        }
+    )
+
+
+@pytest.mark.parametrize(("sound", "usd"), [(False, "0.35"), (True, "0.70")])
+async def test_five_seconds_of_kling_2_6_pro_cost_what_fal_says(
+    make: MakeBackend, resolve: Resolve, sound: bool, usd: str
+) -> None:
+    request = resolve("fal/kling-2.6-pro", generate_audio=sound)
+    price = estimate(make(Fal).card(request), request)
+    assert price is not None and price.usd == Decimal(usd)
+
+
+async def test_a_refusal_of_fals_web_site_says_nothing_about_our_key(
+    make: MakeBackend, resolve: Resolve
+) -> None:
+    async with ScriptedServer([reply(403, b"<html>are you a robot?</html>")]) as server:
+        with pytest.raises(errors.Unavailable):
+            await make(Fal, server.url, key=KEY).submit(resolve("fal/wan-2.7"), key="job:a1")
+        assert [seen.method for seen in server.seen] == ["GET"], "nothing was bought"
+
+
+async def test_check_asks_for_a_request_that_cannot_exist(make: MakeBackend) -> None:
+    async with ScriptedServer([reply(404, {"detail": "Request not found"})]) as server:
+        backend = make(Fal, server.url, key=KEY)
+        assert isinstance(backend, Checks)
+        assert await backend.check() == {}
+        assert server.seen[0].method == "GET"
+
+
+async def test_check_notices_a_locked_account(make: MakeBackend) -> None:
+    locked = {"detail": "User is locked. Reason: Exhausted balance."}
+    async with ScriptedServer([reply(403, locked)]) as server:
+        with pytest.raises(errors.QuotaExhausted):
+            await make(Fal, server.url, key=KEY).check()
+
 
 async def test_kling_text_payload_is_the_documented_one(make: MakeBackend, resolve: Resolve) -> None:
     request = resolve("fal/kling-2.6-pro", duration=10, generate_audio=False, camera="tilt=2")
-    assert await make(Fal).payload(request) == (
+    prepared = await make(Fal).prepare(request)
+    assert (prepared.path, prepared.body) == (
         "fal-ai/kling-video/v2.6/pro/text-to-video",
         {
             "prompt": "a red fox in the snow The camera tilts up slowly.",
@@ -90,7 +206,7 @@ async def test_kling_image_payload_is_the_documented_one(
     make: MakeBackend, resolve: Resolve, media: FolderMedia
 ) -> None:
     request = resolve("fal/kling-2.6-pro", first=media.picture(), negative_prompt="blur")
-    path, body = await make(Fal).payload(request)
+    path, body, _ = await make(Fal).prepare(request)
     assert path == "fal-ai/kling-video/v2.6/pro/image-to-video"
     assert body.pop("start_image_url").startswith("data:image/png;base64,")
     assert body == {
@@ -106,10 +222,10 @@ async def test_veo_payloads_are_the_documented_ones(
 ) -> None:
     first, last = media.picture(), media.picture(colour="red")
     options = {"provider_options": {"fal": {"auto_fix": True}}}
-    path, body = await make(Fal).payload(resolve("fal/veo3.1-fast", first=first, last=last, **options))
+    path, body, _ = await make(Fal).prepare(resolve("fal/veo3.1-fast", first=first, last=last, **options))
     assert path == "fal-ai/veo3.1/fast/first-last-frame-to-video"
     assert {"first_frame_url", "last_frame_url"} <= set(body)
-    path, body = await make(Fal).payload(resolve("fal/veo3.1", first=first, duration=6, resolution="4k"))
+    path, body, _ = await make(Fal).prepare(resolve("fal/veo3.1", first=first, duration=6, resolution="4k"))
     assert path == "fal-ai/veo3.1/image-to-video"
     assert body.pop("image_url").startswith("data:image/png;base64,")
     assert body == {
@@ -243,10 +359,11 @@ async def test_after_our_cancel_a_missing_or_failed_request_is_cancelled(
             await backend.poll(operation())
 
 
-async def test_a_picture_too_large_for_a_data_uri_is_left_to_others(
+async def test_a_file_too_large_to_upload_is_left_to_others(
     make: MakeBackend, resolve: Resolve, media: FolderMedia
 ) -> None:
-    large = media.keep(bytes(DATA_URI_MAX_BYTES + 1), "image/png", 640, 360)
+    picture = media.picture()
+    huge = picture.asset.model_copy(update={"size_bytes": UPLOAD_MAX_BYTES + 1})
     with pytest.raises(errors.BackendError) as caught:
-        await make(Fal).payload(resolve("fal/veo3.1", first=large))
+        await make(Fal).prepare(resolve("fal/veo3.1", first=picture.model_copy(update={"asset": huge})))
     assert caught.value.next_step is errors.NextStep.REROUTE

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api_providers.sandbox._fal_models import MODELS
 from tests.api_providers.sandbox.conftest import VEO, Twins
 
 
@@ -87,6 +88,14 @@ async def test_bad_input_is_accepted_and_shows_as_a_list_at_the_result(twins: Tw
         ("fal-ai/veo3.1/fast", {"duration": "8s", "resolution": "1080p"}, "0.8"),
         ("fal-ai/kling-video/v2.6/pro/text-to-video", {"duration": "10"}, "0.7"),
         ("fal-ai/kling-video/v2.6/pro/text-to-video", {"duration": "5", "generate_audio": True}, "0.7"),
+        ("fal-ai/kling-video/v2.6/pro/text-to-video", {"duration": "5", "generate_audio": False}, "0.35"),
+        ("fal-ai/kling-video/v3/pro/text-to-video", {"duration": "3"}, "0.336"),
+        ("fal-ai/veo3.1/lite", {"resolution": "1080p", "generate_audio": True}, "0.32"),
+        ("fal-ai/minimax/hailuo-2.3/standard/text-to-video", {"duration": "10"}, "0.56"),
+        ("fal-ai/minimax/hailuo-2.3/pro/text-to-video", {}, "0.49"),
+        ("minimax/h3/text-to-video", {"duration": 5, "resolution": "768P"}, "0.3"),
+        ("fal-ai/ltx-2.3/text-to-video", {"duration": 6, "resolution": "2160p"}, "1.92"),
+        ("bytedance/seedance-2.0/text-to-video", {"duration": "4"}, "1.2136"),
     ],
 )
 async def test_the_bill_follows_the_price_pages(
@@ -188,3 +197,28 @@ async def test_a_full_queue_refuses_who_asked_for_a_short_one(twins: Twins) -> N
         await submit(twins)
     assert (await twins.fal("POST", "/fal-ai/veo3.1?fal_max_queue_length=2", VEO)).status_code == 429
     assert (await twins.fal("POST", "/fal-ai/veo3.1?fal_max_queue_length=3", VEO)).status_code == 200
+
+
+async def test_every_endpoint_tells_anybody_its_schema(twins: Twins) -> None:
+    url = f"{twins.url}/fal/_host/schema/api/openapi/queue/openapi.json"
+    for name, model in MODELS.items():
+        document = (await twins.http.get(url, params={"endpoint_id": name})).json()
+        (schema,) = document["components"]["schemas"].values()
+        assert set(schema["properties"]) == set(model.fields)
+        assert "post" in document["paths"][f"/{name}"]
+    assert (await twins.http.get(url, params={"endpoint_id": "fal-ai/nothing"})).status_code == 404
+
+
+async def test_an_upload_that_was_announced_and_never_sent_fails_the_run(twins: Twins) -> None:
+    order = {"file_name": "a.png", "content_type": "image/png"}
+    announced = (
+        await twins.fal("POST", "/_host/rest/storage/upload/initiate?storage_type=gcs", order)
+    ).json()
+    app = "fal-ai/kling-video/v2.6/pro/image-to-video"
+    lost = await submit(twins, app, start_image_url=announced["file_url"], duration="5")
+    (wrong,) = (await result(twins, lost)).json()["detail"]
+    assert (wrong["type"], wrong["loc"]) == ("file_download_error", ["body", "start_image_url"])
+    await twins.http.put(announced["upload_url"], content=b"bytes")
+    good = await submit(twins, app, start_image_url=announced["file_url"], duration="5")
+    twins.clock.pass_(1)
+    assert (await result(twins, good)).status_code == 200
