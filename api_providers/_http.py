@@ -32,6 +32,8 @@ from router.contract.errors import GatewayError
 from router.contract.words import words
 
 _BASE_URL = re.compile(r"https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?(/[^\s?#]*)?", re.ASCII)
+PARSED_HERE_BYTES = 1_000_000
+"""A larger answer (a clip inside JSON) is read in a thread: it would hold up every other job."""
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=5.0)
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 """Raised while a connection is made or waited for: no byte of the request has left."""
@@ -399,14 +401,10 @@ class HttpProvider:
                     raise ValueError("answer too long")
         finally:
             await response.aclose()
-        text = body.decode("utf-8", "replace")
         headers = {name.lower(): value for name, value in response.headers.items()}
-        try:
-            return Answer(
-                response.status_code, headers, json.loads(text) if text.strip() else None, text, True
-            )
-        except (ValueError, RecursionError):
-            return Answer(response.status_code, headers, None, text, False)
+        if len(body) > PARSED_HERE_BYTES:
+            return await asyncio.to_thread(_parsed, response.status_code, headers, bytes(body))
+        return _parsed(response.status_code, headers, bytes(body))
 
     async def _check(self, url: str) -> Target:
         """In the sandbox only the twin itself may be called; else only public addresses, over https.
@@ -466,6 +464,14 @@ class HttpProvider:
                 yield Stream(response.status_code, response.headers, _pieces(response))
             finally:
                 await response.aclose()
+
+
+def _parsed(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    text = body.decode("utf-8", "replace")
+    try:
+        return Answer(status, headers, json.loads(text) if text.strip() else None, text, True)
+    except (ValueError, RecursionError):
+        return Answer(status, headers, None, text, False)
 
 
 def _multipart(form: Mapping[str, str] | None, files: Mapping[str, Upload] | None) -> dict[str, Any]:

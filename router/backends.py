@@ -3,7 +3,9 @@
 import hashlib
 import importlib.util
 import logging
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from router.settings import Settings
 log = logging.getLogger("understudy.backends")
 
 SANDBOX_KEY = "sandbox-understudy"
+SCRATCH_KEPT_S = 86_400.0
 SANDBOX_POLL_S = 0.2
 """The twins render in under a second; the vendors' own pace would only slow the rehearsal."""
 
@@ -132,7 +135,13 @@ class Backends:
     def key_mark(self, backend: str) -> str:
         """Twelve hex digits that change with the key: a refused key rests its backend until it is another one."""
         secret = self.key(self._catalog.providers[backend])
-        return hashlib.sha256(secret.get_secret_value().encode()).hexdigest()[:12] if secret else ""
+        if secret is None:
+            return ""
+        text = secret.get_secret_value().encode()
+        with suppress(OSError, ValueError):
+            # A credentials file: what counts is what it holds.
+            text += Path(secret.get_secret_value()).read_bytes()
+        return hashlib.sha256(text).hexdigest()[:12]
 
     async def aclose(self) -> None:
         """Close every backend that was used; children end."""
@@ -161,6 +170,7 @@ class Backends:
             }
         scratch = settings.home / "tmp" / info.name
         scratch.mkdir(parents=True, exist_ok=True)
+        _sweep(scratch)
         return BackendConfig(
             name=info.name,
             cards={card.id: card for card in self._catalog.cards.values() if card.backend == info.name},
@@ -198,6 +208,14 @@ class Backends:
                 ),
             )
         return None
+
+
+def _sweep(scratch: Path) -> None:
+    """Remove what a process that was killed left behind, and nobody fetched since."""
+    for path in scratch.iterdir():
+        with suppress(OSError):
+            if path.is_file() and time.time() - path.stat().st_mtime > SCRATCH_KEPT_S:
+                path.unlink()
 
 
 def weights_folder(card: ModelCard, models: Mapping[str, str]) -> Path | None:
