@@ -170,7 +170,8 @@ class Attempt(_Value):
     billed_usd: Decimal | None
     """None until settled."""
     bill_basis: str | None = None
-    """`provider` (their figure), `table` (our price table), `person` (`understudy settle`), `free`."""
+    """`provider` (their figure), `table` (our price table), `documented` (failures are free there), `none` (never
+    accepted), `person` (`understudy settle`), `free` (our own device), `unknown` (no figure anywhere)."""
     operation: Operation | None = None
     error: JobError | None = None
     progress: float = 0.0
@@ -193,6 +194,8 @@ class Job(_Value):
     request: VideoRequest
     seed: int
     """Drawn at creation when the request gives none, so that every clip can be made again."""
+    api_key: str | None = None
+    """Name of the caller's key; None for the server's token, the page and the command line."""
     progress: float = 0.0
     """0..1; never falls, failover included."""
     model: str | None = None

@@ -80,7 +80,8 @@ def _given(card: ModelCard, task: Task, references: Sequence[InputMedia]) -> flo
         return float(fixed)
     if task not in LIVES_OFF_INPUT:
         return 0.0
-    kinds = ("audio", "video") if task in {Task.LIP_SYNC, Task.AVATAR} else ("video", "audio")
+    # A talking picture lasts as long as its speech; new lips on a clip leave the clip its length, and its bill.
+    kinds = ("audio", "video") if task is Task.AVATAR else ("video", "audio")
     worked_on = [media for media in reversed(references) if media.role != CHARACTER]
     lengths = {media.type: media.asset.duration_s for media in worked_on if media.asset.duration_s}
     return next((lengths[kind] or 0.0 for kind in kinds if kind in lengths), 0.0)

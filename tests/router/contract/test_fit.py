@@ -194,7 +194,9 @@ def test_work_on_a_video_is_as_long_as_the_video() -> None:
     assert ask(upscale, task="upscale", refs=(media("video", 7.5),)).duration == 7.5
     lips = card(tasks=("lip-sync",), durations=(), references={"video": 1, "audio": 1})
     refs = (media("video", 7.5), media("audio", 3.25))
-    assert ask(lips, task="lip-sync", refs=refs).duration == 3.25
+    assert ask(lips, task="lip-sync", refs=refs).duration == 7.5, "new lips, the same clip, the same bill"
+    talking = card(tasks=("avatar",), durations=(), references={"video": 1, "audio": 1})
+    assert ask(talking, task="avatar", refs=refs).duration == 3.25
 
 
 FULL_SIZES = (
