@@ -41,6 +41,10 @@ class Settings(BaseModel):
     """Tasks that run at once; further ones wait inside the provider."""
     price_factor: Decimal = Field(default=Decimal(1), ge=0, le=10_000)
     """All prices are multiplied by this."""
+    delay_before: float = Field(default=0, ge=0, le=60)
+    """A POST waits a random time up to this many seconds before the twin sees it, as on a slow network."""
+    delay_after: float = Field(default=0, ge=0, le=60)
+    """The answer to an accepted submit waits likewise."""
 
 
 class Phase(StrEnum):

@@ -1,6 +1,7 @@
 """The order in which a twin handles a submit: refuse, count, accept, and only then spoil the answer."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ def limit(bench: Bench) -> Refusal | None:
 
 async def answer(bench: Bench, task: Task, respond: Callable[[Task], Response]) -> Response:
     """The answer to an accepted submit, spoiled where a fault says so. The task stays accepted in every case."""
+    await linger(bench.settings.delay_after)
     fault = bench.faults.take(*ANSWERS)
     match fault.kind if fault else None:
         case FaultKind.CUT_AFTER_ACCEPT:
@@ -54,6 +56,12 @@ async def answer(bench: Bench, task: Task, respond: Callable[[Task], Response]) 
         case FaultKind.SLOW_ACCEPT if fault:
             await asyncio.sleep(fault.seconds)
     return respond(task)
+
+
+async def linger(most_s: float) -> None:
+    """A random time up to that many seconds."""
+    if most_s > 0:
+        await asyncio.sleep(random.uniform(0, most_s))
 
 
 def retry_headers(refusal: Refusal) -> dict[str, str]:

@@ -14,9 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_providers import sandbox
-from api_providers.sandbox import _serving
+from api_providers.sandbox import _desk, _serving
 from api_providers.sandbox._bench import Bench, Charge, Settings
 from api_providers.sandbox._faults import FOREVER, Fault, FaultKind
 from api_providers.sandbox._journal import Journal, Recorder
@@ -69,6 +70,8 @@ class SettingsOrder(BaseModel):
     per_day: int | None = None
     concurrency: int | None = None
     price_factor: Decimal | None = None
+    delay_before: float | None = None
+    delay_after: float | None = None
 
 
 def create_app(
@@ -83,7 +86,7 @@ def create_app(
         name: Bench(name, defaults=twin.defaults, charge=twin.charge, clock=clock, now=now)
         for name, twin in all_twins.items()
     }
-    apps = {name: twin.build(benches[name]) for name, twin in all_twins.items()}
+    apps = {name: _Slow(twin.build(benches[name]), benches[name]) for name, twin in all_twins.items()}
     journal = Journal(now)
     app = FastAPI(title="Understudy sandbox", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.benches = benches
@@ -95,6 +98,19 @@ def create_app(
     for name, twin in apps.items():
         app.mount(f"/{name}", twin)
     return app
+
+
+class _Slow:
+    """A twin behind a network that may be slow: a POST arrives late where the settings say so."""
+
+    def __init__(self, app: ASGIApp, bench: Bench) -> None:
+        self.app = app
+        self.bench = bench
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            await _desk.linger(self.bench.settings.delay_before)
+        await self.app(scope, receive, send)
 
 
 async def serve(

@@ -1,0 +1,1 @@
+"""Documented limits kept by several processes at once, against the twins' own log (`make limits`)."""
