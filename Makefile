@@ -9,7 +9,7 @@ READY := .venv/.ready
 CODE := router api_providers local_models ui
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test browser check format crash tiny-eval
+.PHONY: help demo serve test browser check format crash limits tiny-eval bench-policy bench-gateway bench-outage
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -49,3 +49,16 @@ crash: $(READY) ## kill -9 at random moments, then count jobs and money (JOBS=20
 
 tiny-eval: $(READY) ## score the shipped model by its pixels on combinations it was not trained on
 	@$(BIN)/python -m local_models.tiny_training.evaluate $(ARGS)
+
+limits: $(READY) ## documented limits over four processes, by the twins' own log; about 6 minutes
+	@$(BIN)/python -m pytest -q -m slow tests/limits
+	@$(BIN)/python -m tests.limits $(ARGS)
+
+bench-policy: $(READY) ## the router's plans against a clairvoyant bound and simpler rules
+	@$(BIN)/python -m benchmarks.policy $(ARGS)
+
+bench-gateway: $(READY) ## cost of a durable create, status and list against floors and LiteLLM, in one run
+	@$(BIN)/python -m benchmarks.gateway $(ARGS)
+
+bench-outage: $(READY) ## an outage in the middle of a stream of jobs, drawn as a timeline
+	@$(BIN)/python -m benchmarks.outage $(ARGS)

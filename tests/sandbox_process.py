@@ -80,6 +80,10 @@ class SandboxProcess:
         answer: dict[str, Any] = self._post("settings", {"provider": provider, **changes})
         return answer
 
+    def heal(self) -> None:
+        """End all faults; bill, tasks and settings stay."""
+        self._post("heal", {})
+
     def reset(self) -> None:
         """Clear bill, faults, settings and journal."""
         self._post("reset", {})

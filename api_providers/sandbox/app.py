@@ -168,6 +168,17 @@ def _add_controls(app: FastAPI, benches: dict[str, Bench], journal: Journal) -> 
             raise HTTPException(400, _first(error)) from None
         return target.settings.model_dump(mode="json")
 
+    _add_ends(app, benches, journal)
+
+
+def _add_ends(app: FastAPI, benches: dict[str, Bench], journal: Journal) -> None:
+    @app.post("/_sandbox/heal")
+    async def heal() -> dict[str, str]:
+        """The faults end; bill, tasks and settings stay."""
+        for each in benches.values():
+            each.faults.clear()
+        return {"status": "ok"}
+
     @app.post("/_sandbox/reset")
     async def reset() -> dict[str, str]:
         for each in benches.values():

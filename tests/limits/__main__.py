@@ -107,7 +107,9 @@ async def run(folder: Path, *, jobs: int, processes: int, delay: float, watch_s:
     home = folder / f"home-{delay:g}"
     (home / "providers").mkdir(parents=True)
     (home / "providers" / "runway.toml").write_text(ROW, encoding="utf-8")
-    with database("postgres", folder / f"db-{delay:g}") as url, SandboxProcess() as sandbox:
+    folder = folder / f"db-{delay:g}"
+    folder.mkdir(mode=0o755)
+    with database("postgres", folder) as url, SandboxProcess() as sandbox:
         assert url is not None
         sandbox.settings(
             "runway",
