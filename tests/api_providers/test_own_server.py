@@ -13,6 +13,7 @@ import av
 import pytest
 from pydantic import SecretStr
 
+from api_providers.comfyui import ComfyUI
 from api_providers.openai_compatible import OpenAICompatible
 from router.catalog import Catalog
 from router.contract import errors
@@ -238,7 +239,7 @@ def test_every_example_of_the_document_loads_as_a_free_house_backend(own: Catalo
     names = [
         found[1] for example in EXAMPLES if (found := re.search(r'^name = "(.*)"', example, re.MULTILINE))
     ]
-    assert names == ["sglang", "vllm-omni", "litellm", "gpu-house"]
+    assert names == ["sglang", "vllm-omni", "litellm", "gpu-house", "comfy-house"]
     for name in names:
         info = own.providers[name]
         (card,) = [card for card in own.cards.values() if card.backend == name]
@@ -285,4 +286,23 @@ async def test_a_job_for_an_example_goes_through_at_the_twin(
     (row,) = sandbox.bill("openai")
     assert (row["task"], row["model"], row["usd"]) == (operation.ref, card.wire_id, "0")
     assert card.tasks[0] is Task.TEXT_TO_VIDEO
+    await backend.aclose()
+
+
+async def test_a_job_for_the_comfyui_example_goes_through_at_the_twin(
+    own: Catalog, media: FolderMedia, sandbox: SandboxProcess, tmp_path: Path
+) -> None:
+    sandbox.settings("comfyui", render_seconds=0)
+    (card,) = [card for card in own.cards.values() if card.backend == "comfy-house"]
+    config = BackendConfig("comfy-house", {card.id: card}, media, tmp_path, base_url=f"{sandbox.url}/comfyui")
+    backend = ComfyUI(config)
+    assert (await backend.check())["workflows"] == 1
+    for first in (None, media.picture()):
+        operation = await backend.submit(fitted(card, first, guidance=4), key=f"job:{first is None}")
+        done = await backend.poll(operation)
+        assert isinstance(done, Completed)
+        await backend.fetch(done.outputs[0], tmp_path / f"{first is None}.mp4")
+    with av.open(str(tmp_path / "True.mp4")) as box:
+        assert box.duration is not None and box.duration / 1e6 == pytest.approx(121 / 24, abs=0.2)
+    assert [row["usd"] for row in sandbox.bill("comfyui")] == ["0", "0"]
     await backend.aclose()
