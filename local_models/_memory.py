@@ -1,137 +1,202 @@
-"""Card numbers and free memory to precision, offload and tiling: estimates, to be corrected by measurements.
+"""Card numbers and free memory to precision, offload, tiling and text placement: the plans worth trying, best first.
 
 peak = resident weights + activations + CUDA context, plus a margin for fragmentation; the largest of the three
-phases encode, denoise and decode counts. The formulas are estimates from the models' configurations.
+phases encode, denoise and decode counts. The formulas are estimates from the models' configurations; where
+`understudy models calibrate` has measured, `ModelNumbers.peak_factor` corrects them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Offload = Literal["none", "model", "group"]
-DType = Literal["float32", "bfloat16"]
+from local_models._numbers import (
+    CPU_PLAN,
+    DeviceFacts,
+    DType,
+    LoadPlan,
+    ModelNumbers,
+    Offload,
+    TextPlace,
+    tokens,
+)
+from local_models._speed import card_factor, clip_seconds
+
+__all__ = [
+    "CPU_PLAN",
+    "DType",
+    "DeviceFacts",
+    "LoadPlan",
+    "ModelNumbers",
+    "Offload",
+    "Option",
+    "Verdict",
+    "options",
+    "peak_gb",
+    "plans",
+    "tokens",
+]
 
 CONTEXT_GB = 0.6
 """What a CUDA process holds before the first tensor."""
 FRAGMENTATION = 1.08
 GROUP_RESIDENT_GB = 0.6
-"""What leaf-level group offload keeps of a transformer on the card (0.53 GB measured for Flux)."""
-TILE_PIXELS = 256 * 256
+"""What leaf-level group offload keeps of a transformer on the card (0.53 GB measured for Flux, diffusers PR 11106)."""
+GROUP_RESIDENT_FP8_GB = 0.45
+"""Est.: the same with leaves in fp8, of which one is cast up at a time."""
+TEXT_STREAMED_GB = 2.6
+"""The largest leaf of a streamed text encoder, its embedding table (UMT5: 256,384 x 4096 in bf16), and what follows."""
+TEXT_ACTIVATIONS_GB = 0.3
+"""Est.: 512 tokens through a 5-12B encoder."""
+HEADROOM = 0.92
+"""Est.: share of the free memory that a plan may fill by prediction; only the smallest plan may fill all of it."""
+RUNG = 0.92
+"""A smaller plan is worth the reload only if it takes at most this share of the one that ran out of memory."""
 WIDE_MAPS = 10
 """Full-size feature maps alive at once in the VAE's last block, its frame caches included."""
+WHOLE_MAPS = 4
+"""Est.: the same in a VAE that decodes all frames of a tile at once and so keeps no caches."""
 UNTILED_FROM_GB = 24.0
 """Below this much free memory the VAE always decodes in tiles."""
+HOST_GB = 3.0
+"""Est.: the model process without weights, libraries and CUDA's host side included."""
+NEEDED_CAPABILITY = 8.0
+"""Ampere: the first with bf16 arithmetic."""
 _GB = 1e9
 
-
-@dataclass(frozen=True)
-class ModelNumbers:
-    """What one model at one clip size costs. Parameters in billions."""
-
-    transformer_b: float
-    """Of one expert."""
-    experts: int
-    text_b: float
-    vae_b: float
-    image_b: float
-    dim: int
-    ffn: int
-    tokens: int
-    """Of the largest clip that must fit."""
-    per_token_time: bool
-    """TI2V style: the timestep modulation is a tensor per token."""
-    decoder_base: int
-    """Channels of the VAE decoder's last block."""
-    frame_pixels: int
-    frames: int
+Verdict = Literal["chosen", "slower", "vram", "ram"]
 
 
 @dataclass(frozen=True)
-class DeviceFacts:
-    """The device a model is to run on. GB = 1e9 bytes."""
+class Option:
+    """One plan that could be loaded, and what became of it."""
 
-    kind: Literal["cpu", "cuda"]
-    free_gb: float = 0.0
-    """Free memory of the card; unused on the CPU."""
-    fp8_storage: bool = True
-    """Whether weights may rest in fp8 on it (any CUDA card; compute stays bf16)."""
-
-
-@dataclass(frozen=True)
-class LoadPlan:
-    """How a pipeline is put onto a device."""
-
-    dtype: DType = "float32"
-    layerwise_fp8: bool = False
-    offload: Offload = "none"
-    vae_tiling: bool = False
-    text_on_cpu: bool = False
-    peak_gb: float = 0.0
-    """Estimate; 0 on the CPU, where nothing is planned."""
-
-    def __str__(self) -> str:
-        """For the log: `bfloat16 fp8 offload=model tiled text-on-cpu peak=9.1GB`."""
-        said = [self.dtype, "fp8" if self.layerwise_fp8 else "", f"offload={self.offload}"]
-        said += ["tiled" if self.vae_tiling else "", "text-on-cpu" if self.text_on_cpu else ""]
-        said += [f"peak={self.peak_gb:.1f}GB" if self.peak_gb else ""]
-        return " ".join(word for word in said if word)
-
-
-CPU_PLAN = LoadPlan()
-
-
-def tokens(
-    width: int, height: int, frames: int, *, temporal: int = 4, spatial: int = 8, patch: int = 2
-) -> int:
-    """Tokens of a clip: Wan2.1 832x480x81 is 32,760; TI2V-5B (spatial 16) 1280x704x121 is 27,280."""
-    return ((frames - 1) // temporal + 1) * (height // (spatial * patch)) * (width // (spatial * patch))
+    plan: LoadPlan
+    verdict: Verdict
+    """`chosen`; `slower`: would fit too; `vram`, `ram`: what it needs more of than there is."""
+    seconds: float
+    """Reckoned for the device (an unknown one counts as the reference card); for comparing plans, not for showing."""
 
 
 def plans(model: ModelNumbers, device: DeviceFacts) -> tuple[LoadPlan, ...]:
-    """Every plan worth trying, best first: those that should fit, else only the smallest.
+    """The plan to load, then ever smaller ones for when memory runs out all the same; never empty.
 
-    The worker takes the first and, when the device runs out of memory all the same, the next. Precision goes
-    before seconds: bf16 with offload is tried before fp8 that stays resident.
+    The first is the fastest that should fit, of equally fast ones the more exact. Where none should fit, only the
+    smallest is given.
     """
     if device.kind == "cpu":
         return (CPU_PLAN,)
-    tiling = device.free_gb < UNTILED_FROM_GB
-    rows: list[tuple[bool, Offload, bool, bool]] = []
-    for fp8 in (False, True) if device.fp8_storage else (False,):
-        rows += [(fp8, "none", tiling, False), (fp8, "model", tiling, False), (fp8, "model", tiling, True)]
-    rows.append((device.fp8_storage, "group", True, True))
-    every = tuple(
-        LoadPlan("bfloat16", fp8, offload, tiled, on_cpu, _peak_gb(model, fp8, offload, tiled, on_cpu))
-        for fp8, offload, tiled, on_cpu in rows
+    every = options(model, device)
+    smallest = _smallest([option.plan for option in every])
+    ladder: list[LoadPlan] = []
+    for option in every:
+        fits = option.verdict in {"chosen", "slower"}
+        if fits and (not ladder or option.plan.peak_gb <= RUNG * ladder[-1].peak_gb):
+            ladder.append(option.plan)
+    if ladder and smallest.peak_gb < ladder[-1].peak_gb:
+        ladder.append(smallest)
+    return tuple(ladder) or (smallest,)
+
+
+def options(model: ModelNumbers, device: DeviceFacts) -> tuple[Option, ...]:
+    """Every plan that can be loaded onto a CUDA device, the fastest first, with what speaks against it."""
+    factor = card_factor(device.name) or 1.0
+    rows = [
+        (clip_seconds(model, plan, factor), plan.layerwise_fp8, plan.peak_gb, plan)
+        for plan in _candidates(model, device)
+    ]
+    rows.sort(key=lambda row: row[:3])
+    smallest = _smallest([plan for _, _, _, plan in rows])
+    found: list[Option] = []
+    taken = False
+    for seconds, _, _, plan in rows:
+        verdict = _verdict(plan, device, 1.0 if plan == smallest else HEADROOM)
+        if verdict == "chosen":
+            verdict, taken = "slower" if taken else "chosen", True
+        found.append(Option(plan, verdict, seconds))
+    return tuple(found)
+
+
+def _smallest(every: Sequence[LoadPlan]) -> LoadPlan:
+    return min(every, key=lambda plan: plan.peak_gb)
+
+
+def _verdict(plan: LoadPlan, device: DeviceFacts, share: float) -> Verdict:
+    if plan.peak_gb > device.free_gb * share:
+        return "vram"
+    return "ram" if device.ram_gb is not None and plan.ram_gb > device.ram_gb else "chosen"
+
+
+def _candidates(model: ModelNumbers, device: DeviceFacts) -> Iterator[LoadPlan]:
+    """What the pipelines' `load` can do; nothing else is planned."""
+    tilings = (True, False) if device.free_gb >= UNTILED_FROM_GB else (True,)
+    for fp8 in (False, True) if device.fp8_storage and not model.quantised else (False,):
+        for offload in ("none", "model", "group"):
+            for text in _text_places(model, offload):
+                for tiled in tilings:
+                    yield _plan(model, fp8, offload, tiled, text)
+
+
+def _text_places(model: ModelNumbers, offload: Offload) -> tuple[TextPlace, ...]:
+    if model.text_b == 0:
+        return ("resident",) if offload == "none" else ("visits",)
+    beside: tuple[TextPlace, ...] = ("streamed", "cpu") if model.streams_text else ("cpu",)
+    return ("resident" if offload == "none" else "visits", *beside)
+
+
+def _plan(model: ModelNumbers, fp8: bool, offload: Offload, tiled: bool, text: TextPlace) -> LoadPlan:
+    plan = LoadPlan(
+        "bfloat16", fp8, offload, tiled, text_on_cpu=text == "cpu", text_streamed=text == "streamed"
     )
-    return tuple(plan for plan in every if plan.peak_gb <= device.free_gb) or every[-1:]
+    return replace(plan, peak_gb=peak_gb(model, plan), ram_gb=_ram_gb(model))
 
 
-def _peak_gb(model: ModelNumbers, fp8: bool, offload: Offload, tiling: bool, text_on_cpu: bool) -> float:
+def peak_gb(model: ModelNumbers, plan: LoadPlan) -> float:
     """The most memory of the card that this plan should need, in GB."""
-    transformer = model.transformer_b * (1 if fp8 else 2)
-    text = 0.0 if text_on_cpu else 2 * model.text_b
+    transformer = model.transformer_b * (1 if plan.layerwise_fp8 else 2)
     vae, image = 2 * model.vae_b, 2 * model.image_b
-    denoise, decode = _denoise_gb(model), _decode_gb(model, tiling)
-    match offload:
+    denoise, decode = _denoise_gb(model), _decode_gb(model, plan.vae_tiling)
+    text = _text_gb(model, plan)
+    match plan.offload:
         case "none":
-            peak = transformer * model.experts + text + vae + image + max(denoise, decode)
+            resident = 2 * model.text_b if not (plan.text_on_cpu or plan.text_streamed) else 0.0
+            peak = (
+                transformer * model.experts + vae + image + max(denoise + resident, decode + resident, text)
+            )
         case "model":
             peak = max(text, image, transformer + denoise, vae + decode)
         case "group":
-            peak = GROUP_RESIDENT_GB + vae + image + max(denoise, decode)
-    return round(peak * FRAGMENTATION + CONTEXT_GB, 2)
+            leaves = GROUP_RESIDENT_FP8_GB if plan.layerwise_fp8 else GROUP_RESIDENT_GB
+            peak = vae + image + max(text, leaves + max(denoise, decode))
+    return round((peak * FRAGMENTATION + CONTEXT_GB) * model.peak_factor, 2)
+
+
+def _text_gb(model: ModelNumbers, plan: LoadPlan) -> float:
+    """What the text encoder takes of the card while it works."""
+    if plan.text_on_cpu or not model.text_b:
+        return 0.0
+    weights = 2 * model.text_b
+    return (min(TEXT_STREAMED_GB, weights) if plan.text_streamed else weights) + TEXT_ACTIVATIONS_GB
+
+
+def _ram_gb(model: ModelNumbers) -> float:
+    """Components are read in bf16 before they are cast or moved; streamed weights then stay there, pinned."""
+    parts = model.transformer_b * model.experts + model.text_b + model.vae_b + model.image_b
+    return round(2 * parts + HOST_GB, 2)
 
 
 def _denoise_gb(model: ModelNumbers) -> float:
-    """Activations of one pass in bf16 with flash attention; guidance runs as two passes, one after the other."""
+    """Activations of one pass in bf16 with flash attention; guidance is a second pass, or a batch of two."""
     plain = model.tokens * (12 * model.dim + 2 * model.ffn) * 2
     # Six modulation vectors per token, in bf16 and once more in fp32.
     modulation = model.tokens * 6 * model.dim * (2 + 4) if model.per_token_time else 0
-    return (plain + modulation) / _GB
+    batch = 2 if model.batched_guidance and model.passes > 1 else 1
+    return batch * (plain + modulation) / _GB
 
 
 def _decode_gb(model: ModelNumbers, tiling: bool) -> float:
-    """The VAE's widest feature maps of four frames in bf16, and the finished clip in fp32."""
+    """The VAE's widest feature maps in bf16, and the finished clip in fp32."""
     clip = model.frame_pixels * model.frames * 3 * 4
-    pixels = min(model.frame_pixels, TILE_PIXELS) if tiling else model.frame_pixels
-    return (pixels * 4 * model.decoder_base * WIDE_MAPS * 2 + clip) / _GB
+    pixels = min(model.frame_pixels, model.tile_pixels) if tiling else model.frame_pixels
+    at_once = min(model.decode_frames, model.frames)
+    maps = WHOLE_MAPS if model.decode_frames >= model.frames else WIDE_MAPS
+    return (pixels * at_once * model.decoder_base * maps * 2 + clip) / _GB

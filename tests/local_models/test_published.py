@@ -1,0 +1,78 @@
+"""The table of published configurations says what each family's own code reads from the weights' configuration."""
+
+import importlib
+import inspect
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local_models._published import MODELS, Published
+from local_models._weights import Part, Weights
+
+WAN = {"num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40}
+SMALL = {**WAN, "num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
+TI2V = {**WAN, "num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30}
+TI2V_VAE = {"decoder_base_dim": 256, "base_dim": 160, "scale_factor_spatial": 16}
+LTX_13B = {"num_attention_heads": 32, "attention_head_dim": 128, "num_layers": 48}
+COG_5B = {"num_attention_heads": 48, "num_layers": 42}
+
+Row = tuple[str, str, str, str, dict[str, Any], dict[str, Any], dict[str, Any]]
+FAMILIES: list[Row] = [
+    ("wan2.1-t2v-1.3b", "wan", "WanTransformer3DModel", "AutoencoderKLWan", SMALL, {}, {}),
+    ("wan2.1-i2v-14b", "wan", "WanTransformer3DModel", "AutoencoderKLWan", WAN, {}, {}),
+    ("wan2.1-t2v-14b", "wan", "WanTransformer3DModel", "AutoencoderKLWan", WAN, {}, {}),
+    (
+        *("wan2.2-ti2v-5b", "wan", "WanTransformer3DModel", "AutoencoderKLWan", TI2V, TI2V_VAE),
+        {"expand_timesteps": True},
+    ),
+    ("wan2.2-t2v-a14b", "wan", "WanTransformer3DModel", "AutoencoderKLWan", WAN, {}, {}),
+    ("ltx-video-13b", "ltx", "LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo", LTX_13B, {}, {}),
+    ("ltx-2", "ltx2", "LTX2VideoTransformer3DModel", "AutoencoderKLLTX2Video", {}, {}, {}),
+    ("ltx-video", "ltx", "LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo", {}, {}, {}),
+    (
+        *("hunyuanvideo-1.5", "hunyuan15", "HunyuanVideo15Transformer3DModel"),
+        *("AutoencoderKLHunyuanVideo15", {}, {}, {}),
+    ),
+    ("cogvideox-2b", "cogvideox", "CogVideoXTransformer3DModel", "AutoencoderKLCogVideoX", {}, {}, {}),
+    ("cogvideox-5b", "cogvideox", "CogVideoXTransformer3DModel", "AutoencoderKLCogVideoX", COG_5B, {}, {}),
+    ("mochi", "mochi", "MochiTransformer3DModel", "AutoencoderKLMochi", {}, {}, {}),
+]
+"""Where diffusers' own defaults are the published configuration, nothing is repeated here."""
+
+
+def defaults(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    import diffusers
+
+    parameters = inspect.signature(getattr(diffusers, kind).__init__).parameters
+    known = {
+        name: list(value.default) if isinstance(value.default, tuple) else value.default
+        for name, value in parameters.items()
+        if value.default is not inspect.Parameter.empty
+    }
+    return {**known, **given}
+
+
+def weights(row: Published, family: Row) -> Weights:
+    _, _, transformer, vae, config, vae_config, index = family
+    names = ("transformer", "transformer_2")[: row.experts]
+    parts = {name: Part(round(row.transformer_b * 1e9), defaults(transformer, config)) for name in names}
+    parts["vae"] = Part(round(row.vae_b * 1e9), defaults(vae, vae_config))
+    parts["text_encoder"] = Part(round(row.text_b * 1e9), {})
+    parts["image_encoder"] = Part(round(row.image_b * 1e9), {})
+    return Weights(Path("x"), index, parts)
+
+
+@pytest.mark.parametrize(("row", "family"), list(zip(MODELS, FAMILIES, strict=True)))
+@pytest.mark.parametrize("size", [(704, 480, 97), (1280, 704, 121)])
+def test_the_table_and_the_familys_code_agree(
+    row: Published, family: Row, size: tuple[int, int, int]
+) -> None:
+    module = importlib.import_module(f"local_models.{family[1]}")
+    own = asdict(module.numbers(weights(row, family), *size))
+    table = asdict(row.numbers(*size, own["steps"], own["passes"]))
+    for numbers in (own, table):
+        # Both mean "all of them".
+        numbers["decode_frames"] = min(numbers["decode_frames"], numbers["frames"])
+    assert table == {key: pytest.approx(value) for key, value in own.items()}
