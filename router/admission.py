@@ -1,12 +1,14 @@
 """What every door shares before a job exists: checks, inputs, the preview of the decision, the first refusal."""
 
+import asyncio
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
-from router import facts, policy, store
+from router import facts, policy, purses, store
 from router.backends import Backends
 from router.catalog import Catalog
 from router.contract import errors
@@ -15,13 +17,17 @@ from router.contract.job import AttemptStatus, Decision, Job
 from router.contract.request import FrameType, Reference, VideoRequest
 from router.contract.words import words
 from router.db import Database, Tx, get_meta, set_meta
+from router.keys import ApiKey
 from router.media import MediaStore
 from router.policy import Ask, Choice
+from router.purses import Purse
 from router.report import UNSEEN, unseen_inputs
 from router.settings import Settings
 
 _SEEDS = 2**31
 """Seeds we draw fit the smallest range a provider documents."""
+_SHAPES = 256
+"""Kinds of request whose likely taker is remembered."""
 
 
 class Admission:
@@ -36,33 +42,53 @@ class Admission:
         self._catalog = catalog
         self._backends = backends
         self._media = media
+        cards = catalog.cards.values()
+        self._names = {*catalog.providers, *(name for card in cards for name in (card.id, card.family))}
+        self._likely: dict[Hashable, str] = {}
+        self._coming: dict[str, asyncio.Task[policy.Facts]] = {}
+        self._reading: dict[str, asyncio.Lock] = {}
+        self._marked = False
+        """Whether this database says which kind of money it holds."""
 
-    async def admit(self, request: VideoRequest, idempotency_key: str | None) -> str:
+    async def admit(
+        self, request: VideoRequest, idempotency_key: str | None, caller: ApiKey | None = None
+    ) -> str:
         """The new job's id, or the earlier one's for a repeated idempotency key."""
         self._check_key(idempotency_key)
+        if caller is not None:
+            request, idempotency_key = caller.own(request), caller.idempotency(idempotency_key)
         self._check_names(request)
-        request, inputs = await self._take_inputs(request)
+        request, inputs = await self._take_inputs(request, caller)
         print_ = store.fingerprint(request)
         if idempotency_key is not None:
             known = await self._db.read(lambda tx: store.by_key(tx, idempotency_key, print_))
             if known is not None:
                 return known
         seed = request.seed if request.seed is not None else secrets.randbelow(_SEEDS)
-        choice = await self._choose(request, seed, inputs)
-        self._refuse(request, choice)
+        await self._takeable(request, seed, inputs, caller)
 
         def write(tx: Tx) -> str:
-            if get_meta(tx, "money") is None:
+            if not self._marked and get_meta(tx, "money") is None:
                 set_meta(tx, "money", "sandbox" if self._settings.sandbox_url else "real")
             job_id, _ = store.create(
-                tx, request, inputs, seed=seed, idempotency_key=idempotency_key, print_=print_
+                tx,
+                request,
+                inputs,
+                seed=seed,
+                idempotency_key=idempotency_key,
+                print_=print_,
+                api_key=caller.name if caller else None,
             )
             return job_id
 
-        return await self._db.write(write)
+        job_id = await self._db.write(write)
+        self._marked = True
+        return job_id
 
-    async def preview(self, request: VideoRequest) -> Decision:
+    async def preview(self, request: VideoRequest, caller: ApiKey | None = None) -> Decision:
         """The decision as it would be made now; nothing is written."""
+        if caller is not None:
+            request = caller.own(request)
         self._check_names(request)
         inputs: dict[FrameType | int, InputMedia] = dict(unseen_inputs(request))
         for frame in request.frame_images:
@@ -70,15 +96,15 @@ class Admission:
                 inputs[frame.frame_type] = InputMedia(asset=await self._asset(frame.url, "image"))
             elif frame.url.startswith("job:"):
                 with _about("frame_images"):
-                    inputs[frame.frame_type] = await self._take_frame(frame.url, private=False)
+                    inputs[frame.frame_type] = await self._take_frame(frame.url, False, caller)
         for index, reference in enumerate(request.input_references):
             if reference.url.startswith("asset:"):
                 asset = await self._asset(reference.url, reference.type)
                 inputs[index] = InputMedia(asset=asset, type=reference.type, role=reference.role)
             elif reference.url.startswith("job:"):
                 with _about("input_references"):
-                    inputs[index] = await self._take_reference(reference, private=False)
-        choice = await self._choose(request, request.seed or 0, inputs)
+                    inputs[index] = await self._take_reference(reference, False, caller)
+        choice = await self._choose(request, request.seed or 0, inputs, caller)
         return choice.decision
 
     # -- checks
@@ -95,8 +121,7 @@ class Admission:
 
     def _check_names(self, request: VideoRequest) -> None:
         """Names that nobody knows are mistakes, not wishes."""
-        known = set(self._catalog.providers)
-        known |= {name for card in self._catalog.cards.values() for name in (card.id, card.family)}
+        known = self._names
         pref = request.preferences
         for field, names in (("preferences.backends", pref.backends), ("preferences.forbid", pref.forbid)):
             for name in names:
@@ -105,7 +130,8 @@ class Admission:
         for name in request.provider_options:
             if name not in self._catalog.providers:
                 self._unknown("provider_options", name)
-        if request.model is not None and not self._catalog.matching(request.model):
+        named = request.model is None or request.model in known or self._catalog.matching(request.model)
+        if request.model is not None and not named:
             self._unknown("model", request.model)
 
     def _unknown(self, field: str, name: str) -> None:
@@ -127,7 +153,7 @@ class Admission:
     # -- inputs
 
     async def _take_inputs(
-        self, request: VideoRequest
+        self, request: VideoRequest, caller: ApiKey | None
     ) -> tuple[VideoRequest, Mapping[FrameType | int, InputMedia]]:
         """Every input becomes an asset of ours; the stored request refers to it by its hash."""
         private = self._settings.storage.fetch_private_urls
@@ -135,13 +161,13 @@ class Admission:
         frames = []
         for frame in request.frame_images:
             with _about("frame_images"):
-                media = await self._take_frame(frame.url, private)
+                media = await self._take_frame(frame.url, private, caller)
             inputs[frame.frame_type] = media
             frames.append(frame.model_copy(update={"url": f"asset:{media.asset.id}"}))
         references = []
         for index, reference in enumerate(request.input_references):
             with _about("input_references"):
-                media = await self._take_reference(reference, private)
+                media = await self._take_reference(reference, private, caller)
             inputs[index] = media
             keep = reference.url.startswith("job:")
             url = reference.url if keep else f"asset:{media.asset.id}"
@@ -149,23 +175,23 @@ class Admission:
         update = {"frame_images": tuple(frames), "input_references": tuple(references)}
         return request.model_copy(update=update), inputs
 
-    async def _take_reference(self, reference: Reference, private: bool) -> InputMedia:
+    async def _take_reference(self, reference: Reference, private: bool, caller: ApiKey | None) -> InputMedia:
         if not reference.url.startswith("job:"):
             asset = await self._media.take_reference(reference.url, reference.type, allow_private=private)
             return InputMedia(asset=asset, type=reference.type, role=reference.role)
-        job, output = await self._finished(reference.url)
+        job, output = await self._finished(reference.url, caller)
         return _result_of(job, output, reference.type, reference.role)
 
-    async def _take_frame(self, url: str, private: bool) -> InputMedia:
+    async def _take_frame(self, url: str, private: bool, caller: ApiKey | None) -> InputMedia:
         if not url.startswith("job:"):
             return InputMedia(asset=await self._media.take_reference(url, "image", allow_private=private))
-        return _result_of(*await self._finished(url))
+        return _result_of(*await self._finished(url, caller))
 
-    async def _finished(self, url: str) -> tuple[Job, Asset]:
+    async def _finished(self, url: str, caller: ApiKey | None) -> tuple[Job, Asset]:
         """The job behind `job:<id>` and its result; raises NotFound, or InvalidRequest where it has none."""
         job_id = url.removeprefix("job:")
         job = await self._db.read(lambda tx: store.get(tx, job_id))
-        if job is None or job.deleted:
+        if job is None or job.deleted or not (caller is None or caller.sees(job)):
             raise errors.not_found(job_id)
         if job.output is None:
             raise errors.InvalidRequest(
@@ -184,31 +210,121 @@ class Admission:
 
     # -- the decision
 
+    async def _takeable(
+        self,
+        request: VideoRequest,
+        seed: int,
+        inputs: Mapping[FrameType | int, InputMedia],
+        caller: ApiKey | None,
+    ) -> None:
+        """Refuse what nothing can take. One offer that can is enough, and the last such request tells where to look.
+
+        More offers never turn a yes into a no, so only a no needs the decision over the whole catalogue.
+        """
+        pref = request.preferences
+        length = (request.duration, request.resolution, request.aspect_ratio, request.generate_audio)
+        shape = (request.model, *length, len(request.frame_images), len(request.input_references), pref.mode)
+        # Our own card's full cost is a limit of the cloud's price: there the whole catalogue is asked.
+        whole = self._settings.router.too_expensive_multiple is not None
+        likely = None if whole else self._likely.get(shape)
+        name = caller.name if caller is not None else None
+        if likely is not None:
+            snapshot = await self._snapshot(likely, request.model)
+            held: Sequence[Purse] = ()
+            if caller is not None or self._settings.budget.pacing:
+                held = await self._db.read(lambda tx: purses.held(tx, self._settings, name))
+            if self._refusal(request, self._decide(snapshot, request, seed, inputs, held)) is None:
+                return
+        choice = await self._choose(request, seed, inputs, caller)
+        refusal = self._refusal(request, choice)
+        if refusal is not None:
+            raise refusal
+        if (card := self._taker(choice)) is not None:
+            if len(self._likely) >= _SHAPES:
+                self._likely.pop(next(iter(self._likely)))
+            self._likely[shape] = card
+
+    def _taker(self, choice: Choice) -> str | None:
+        """The model that will run it, or else waits the shortest; never the demo model, which only fills a gap."""
+        decision = choice.decision
+        waits = [(r.ready_at, r.model) for r in decision.rejected if r.ready_at is not None]
+        found = decision.chosen.model if decision.chosen else min(waits)[1] if waits else None
+        return None if found is None or self._catalog.cards[found].demo else found
+
+    async def _snapshot(self, likely: str, model: str | None) -> policy.Facts:
+        """The facts of one offer and of those that the request names, read after this call began.
+
+        Whoever asks while a read is under way shares the next one, as the writer shares commits.
+        """
+        key = f"{likely} {model or ''}"
+        task = self._coming.get(key)
+        if task is None:
+            task = asyncio.create_task(self._read(key, likely, model))
+            self._coming[key] = task
+        return await asyncio.shield(task)
+
+    async def _read(self, key: str, likely: str, model: str | None) -> policy.Facts:
+        lock = self._reading.setdefault(key, asyncio.Lock())
+        async with lock:
+            self._coming.pop(key, None)
+            try:
+                wanted = {likely} | {card.id for card in self._catalog.matching(model or likely)}
+                few = {name: card for name, card in self._catalog.cards.items() if name in wanted}
+                catalog = replace(self._catalog, cards=few)
+                return await self._db.read(lambda tx: facts.take(tx, self._settings, catalog, self._backends))
+            finally:
+                if key not in self._coming:
+                    self._reading.pop(key, None)
+
     async def _choose(
-        self, request: VideoRequest, seed: int, inputs: Mapping[FrameType | int, InputMedia]
+        self,
+        request: VideoRequest,
+        seed: int,
+        inputs: Mapping[FrameType | int, InputMedia],
+        caller: ApiKey | None,
     ) -> Choice:
         def read(tx: Tx) -> Choice:
             snapshot = facts.take(tx, self._settings, self._catalog, self._backends)
-            return policy.decide(snapshot, Ask("new", request, seed, inputs))
+            held = purses.held(tx, self._settings, caller.name if caller else None)
+            return self._decide(snapshot, request, seed, inputs, held)
 
         return await self._db.read(read)
 
-    def _refuse(self, request: VideoRequest, choice: Choice) -> None:
-        """Say no at the door when no offer can ever take it, or none before the budget comes back."""
+    def _decide(
+        self,
+        snapshot: policy.Facts,
+        request: VideoRequest,
+        seed: int,
+        inputs: Mapping[FrameType | int, InputMedia],
+        held: Sequence[Purse],
+    ) -> Choice:
+        extra = purses.multiple(snapshot, self._settings)
+        if extra is not None:
+            held = (*held, extra)
+        asked = purses.narrowed(request, 0, held)
+        choice = policy.decide(snapshot, Ask("new", asked, seed, inputs))
+        return purses.told(choice, request, 0, held)
+
+    def _refusal(
+        self, request: VideoRequest, choice: Choice
+    ) -> errors.BudgetExceeded | errors.UnsupportedRequest | None:
+        """A no at the door: no offer can ever take it, or none before the budget comes back."""
         if choice.resolved is not None:
-            return
+            return None
         decision = choice.decision
         codes = {r.code for r in decision.rejected if r.code not in policy.NOT_ASKED_CODES}
+        default = decision.at + timedelta(seconds=self._settings.router.default_deadline)
+        until = request.preferences.deadline or default
         if choice.hopeless:
             if codes & policy.MONEY_CODES:
-                raise errors.BudgetExceeded(decision.reason, param="max_usd" if "max_usd" in codes else None)
-            raise errors.UnsupportedRequest(decision.reason, misfits=choice.misfits)
+                param = "max_usd" if "max_usd" in codes else None
+                return errors.BudgetExceeded(decision.reason, param=param)
+            return errors.UnsupportedRequest(decision.reason, misfits=choice.misfits)
         waits = [r for r in decision.rejected if r.ready_at is not None]
         if waits and all(r.code == "budget" for r in waits):
-            default = decision.at + timedelta(seconds=self._settings.router.default_deadline)
-            until = request.preferences.deadline or default
             if all(r.ready_at is not None and r.ready_at > until for r in waits):
-                raise errors.BudgetExceeded(decision.reason)
+                return errors.BudgetExceeded(decision.reason)
+        return None
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import logging
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from router.contract.errors import GatewayError, NotFound, ServerTrouble
 from router.contract.words import Words, words
 from router.media import MediaStore
 from router.settings import Settings
+from router.weights import installed_folder
 
 log = logging.getLogger("understudy.backends")
 
@@ -155,7 +155,12 @@ class Backends:
         own = {
             k: v for k, v in settings.providers.get(info.name, {}).items() if k not in {"enabled", "base_url"}
         }
-        options = {**info.options, "max_download_mb": settings.storage.max_download_mb, **own}
+        options = {
+            **info.options,
+            "home": str(settings.home),
+            "max_download_mb": settings.storage.max_download_mb,
+            **own,
+        }
         base_url = self.own_address(info)
         if sandbox:
             options.setdefault("poll_after", SANDBOX_POLL_S)
@@ -164,6 +169,11 @@ class Backends:
             local = settings.local
             options = {
                 "models": dict(local.models),
+                "installed": {
+                    card.id.partition("/")[2]: str(installed_folder(settings.home, card))
+                    for card in self._catalog.cards.values()
+                    if card.backend == info.name and card.local is not None
+                },
                 "device": local.device,
                 "idle_unload_s": local.idle_unload_s,
                 **options,
@@ -198,13 +208,15 @@ class Backends:
                     f"{', '.join(missing)} が未インストールです: pip install 'understudy-gateway[local]'",
                 ),
             )
-        if weights_folder(card, self._settings.local.models) is None:
+        if weights_folder(card, self._settings) is None:
             name = card.id.partition("/")[2]
             return Out(
                 "no_weights",
                 words(
-                    f"its weights are not here: set [local] models.{name} to a folder in diffusers format",
-                    f"重みがありません。[local] models.{name} に diffusers 形式のフォルダーを指定してください",
+                    f"its weights are not here: understudy models pull {name}, or set [local] models.{name} to a folder "
+                    "in diffusers format",
+                    f"重みがありません。understudy models pull {name} で取得するか、[local] models.{name} に diffusers 形式の"
+                    "フォルダーを指定してください",
                 ),
             )
         return None
@@ -218,12 +230,12 @@ def _sweep(scratch: Path) -> None:
                 path.unlink()
 
 
-def weights_folder(card: ModelCard, models: Mapping[str, str]) -> Path | None:
-    """The folder of a local model's weights, where it is; None where it is not."""
+def weights_folder(card: ModelCard, settings: Settings) -> Path | None:
+    """The folder of a local model's weights: as set, as its card says, or where a pull puts it; None where it is not."""
     assert card.local is not None
     name = card.id.partition("/")[2]
-    if name in models:
-        folder = Path(models[name]).expanduser()
+    if name in settings.local.models:
+        folder = Path(settings.local.models[name]).expanduser()
     elif card.local.path is not None:
         spec = importlib.util.find_spec("local_models")
         places = spec.submodule_search_locations if spec else None
@@ -231,7 +243,7 @@ def weights_folder(card: ModelCard, models: Mapping[str, str]) -> Path | None:
             return None
         folder = Path(next(iter(places))) / card.local.path
     else:
-        return None
+        folder = installed_folder(settings.home, card)
     return folder if (folder / "model_index.json").is_file() else None
 
 

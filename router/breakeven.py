@@ -69,4 +69,3 @@ def break_even(
 def hours_a_day(clips_a_year: Decimal, seconds: Decimal) -> Decimal:
     """How long the card works on an average day."""
     return clips_a_year * seconds / (365 * 3600)
-

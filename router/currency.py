@@ -47,3 +47,6 @@ class Display:
         if self.currency == "USD" or self.jpy_per_usd is None or self.as_of is None:
             return None
         return f"1 USD = ¥{self.jpy_per_usd.normalize():f}, {self.as_of.isoformat()}"
+
+
+USD = Display()

@@ -345,8 +345,8 @@ def _weights(settings: Settings, models: "tuple[ModelRow, ...]") -> list[Finding
             _note(
                 "weights",
                 words(
-                    f"Not downloaded, not needed: {', '.join(further)}.",
-                    f"未取得(必須ではありません): {'、'.join(further)}",
+                    f"Not downloaded, not needed: {', '.join(further)}. To fetch one: understudy models pull NAME",
+                    f"未取得(必須ではありません): {'、'.join(further)}。取得する場合: understudy models pull 名前",
                 ),
             )
         )

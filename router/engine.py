@@ -11,7 +11,7 @@ import secrets
 import socket
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import psutil
 import sqlalchemy as sa
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
-from router import facts, ledger, limits, policy, retention, store
+from router import facts, ledger, limits, policy, purses, retention, store
 from router.backends import Backends
 from router.carrier import Carrier, Parts, end
 from router.catalog import Catalog
@@ -32,6 +32,7 @@ from router.contract.words import words
 from router.db import Database, Tx
 from router.media import MediaStore
 from router.policy import Choice
+from router.pricing import to_micros
 from router.settings import Settings
 from router.store import Waiting
 from router.tables import attempts, executors
@@ -40,6 +41,10 @@ log = logging.getLogger("understudy.engine")
 
 VERSION = "wf1"
 """Raise only when a workflow in flight could not go on with the new code (shared/engine.md, trap 2)."""
+PACE = 4.0
+"""Rest after a planning pass, in lengths of that pass."""
+PACE_MAX_S = 1.0
+CLOCK_BACK = timedelta(seconds=2)
 TICK_S = 20.0
 SWEEP_S = 10.0
 BEAT_S = 2.0
@@ -92,6 +97,8 @@ class _Look:
     wait_s: float
     waiting: Sequence[Waiting] = ()
     facts: policy.Facts | None = None
+    held: purses.Held = field(default_factory=dict)
+    """What the API keys of the waiting jobs and the day's pace still allow."""
 
 
 class Engine:
@@ -125,6 +132,8 @@ class Engine:
         self._leader_conn: sa.Connection | None = None
         self._stray: set[str] = set()
         self._planned = (-1, datetime.now(UTC))
+        self._latest = datetime.fromtimestamp(0, UTC)
+        """The latest time any pass saw."""
         """The newest event of the last plan, and when to plan again without one."""
         self.failed: asyncio.Future[None] | None = None
 
@@ -207,14 +216,17 @@ class Engine:
     # -- planning
 
     async def _plan_loop(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            seen = self._db.pulse.count
+            seen, began = self._db.pulse.count, loop.time()
             try:
                 wait = await self._plan_once()
             except errors.ServerTrouble as error:
                 # A full disk or a database that went away: nothing is lost, look again.
                 log.error("planning waits: %s", error)
                 wait = 2.0
+            # Every commit wakes the planner; under a burst it may take a fifth of the time, not all of it.
+            await asyncio.sleep(min(PACE * (loop.time() - began), PACE_MAX_S))
             await self._db.pulse.wait(seen, wait)
 
     async def _plan_once(self) -> float:
@@ -223,12 +235,20 @@ class Engine:
         self.carrier.set_cancels(look.cancels)
         if look.facts is None:
             return look.wait_s
+        await self._mind_the_clock(look.facts.now)
         for job in [w.job for w in look.waiting if w.job.id in look.cancels]:
             await self._db.write(partial(_cancel_waiting, job=job))
         jobs = {w.job.id: w for w in look.waiting if w.job.id not in look.cancels}
-        asks = [facts.ask(w.job, w.inputs, self._catalog) for w in jobs.values()]
+        asks = [
+            facts.ask(w.job, w.inputs, self._catalog, look.held.get(w.job.api_key, ())) for w in jobs.values()
+        ]
         choices = await self._choices(look.facts, asks)
-        results = await asyncio.gather(*(self._apply(jobs[i].job, choice) for i, choice in choices.items()))
+        results = await asyncio.gather(
+            *(
+                self._apply(jobs[i].job, _told(jobs[i].job, choice, look.held))
+                for i, choice in choices.items()
+            )
+        )
         for job_id, n, where in (s for s in results if s is not None):
             await self._enqueue(job_id, n, where)
         wakes = [c.wake_at for c in choices.values() if c.wake_at is not None]
@@ -237,6 +257,18 @@ class Engine:
             wait_s = min(max((min(wakes) - look.facts.now).total_seconds(), 0.05), TICK_S)
         self._planned = (look.newest, look.facts.now + timedelta(seconds=wait_s))
         return wait_s
+
+    async def _mind_the_clock(self, now: datetime) -> None:
+        """A clock that jumped back would leave starts and rests in the future, where they wait for it to catch up."""
+        if now < self._latest - CLOCK_BACK:
+            healed = await self._db.write(limits.heal_clock)
+            log.warning(
+                "the clock jumped back by %s; %d counted starts and rests were moved to now",
+                self._latest - now,
+                healed,
+            )
+            self._latest = now
+        self._latest = max(self._latest, now)
 
     def _look(self, tx: Tx) -> "_Look":
         """Progress is written often and changes no decision: plan only after an event, or when it is time."""
@@ -252,7 +284,11 @@ class Engine:
             self._planned = (newest, tx.now + timedelta(seconds=TICK_S))
             return _Look(cancels, newest, TICK_S)
         snapshot = facts.take(tx, self._settings, self._catalog, self._backends)
-        return _Look(cancels, newest, TICK_S, waiting, snapshot)
+        names = {w.job.api_key for w in waiting}
+        extra = purses.multiple(snapshot, self._settings)
+        more = (extra,) if extra is not None else ()
+        held = {name: (*purses.held(tx, self._settings, name), *more) for name in names}
+        return _Look(cancels, newest, TICK_S, waiting, snapshot, held)
 
     async def _choices(self, snapshot: policy.Facts, asks: list[policy.Ask]) -> dict[str, Choice]:
         """One pass in a thread; a job that breaks the pass ends alone, and is not tried for ever."""
@@ -289,11 +325,15 @@ class Engine:
         def begin(tx: Tx) -> int | None:
             if facts.start_blocked(tx, self._catalog, card):
                 return None
+            pace = purses.pace(tx, self._settings) if reserve else None
+            if pace is not None and reserve > pace.left(tx.now):
+                return None
             n = store.begin_attempt(tx, job, resolved, choice.decision, reserve)
             if n is None:
                 return None
-            entry = ledger.Entry(job.id, n, job.request.project, card.backend, card.id)
-            ledger.reserve(tx, entry, reserve, facts.caps(self._settings, job), self._settings.budget.zone)
+            entry = ledger.Entry(job.id, n, job.request.project, card.backend, card.id, job.api_key)
+            caps = facts.caps(tx, self._settings, job)
+            ledger.reserve(tx, entry, reserve, caps, self._settings.budget.zone)
             limits.take(tx, (card.id, card.backend), job.id, n)
             learned = limits.rests(tx).get(card.id)
             if learned is not None and learned.half_open:
@@ -518,6 +558,11 @@ def _out_of_money(job: Job, choice: Choice) -> bool:
         return False
     waits = [r for r in choice.decision.rejected if r.ready_at is not None]
     return bool(waits) and all(r.code == "budget" for r in waits)
+
+
+def _told(job: Job, choice: Choice, held: purses.Held) -> Choice:
+    spent = to_micros(job.billed_usd + job.reserved_usd)
+    return purses.told(choice, job.request, spent, held.get(job.api_key, ()))
 
 
 def _forget_dead(tx: Tx) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,7 +10,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from router import ledger, limits, store
+from router import keys, ledger, limits, store
 from router.catalog import Catalog
 from router.contract.card import Limits, LostSubmit, ModelCard, Where
 from router.contract.job import AttemptStatus, Job, Rejected
@@ -20,6 +20,7 @@ from router.ledger import Caps
 from router.policy import Ask, Facts, Money, OfferFacts, Tried
 from router.policy.snapshot import Learned
 from router.pricing import to_micros
+from router.purses import Purse, narrowed
 from router.settings import Settings
 from router.store import Inputs
 from router.tables import executors
@@ -128,8 +129,8 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable) -> Facts:
     )
 
 
-def ask(job: Job, inputs: Inputs, catalog: Catalog) -> Ask:
-    """A stored job as the policy sees it."""
+def ask(job: Job, inputs: Inputs, catalog: Catalog, purses: Sequence[Purse] = ()) -> Ask:
+    """A stored job as the policy sees it: its purses are a limit of its own."""
     tried = [
         Tried(
             model=attempt.model,
@@ -144,7 +145,9 @@ def ask(job: Job, inputs: Inputs, catalog: Catalog) -> Ask:
         if attempt.status.ended
     ]
     spent = to_micros(job.billed_usd + job.reserved_usd)
-    return Ask(job.id, job.request, job.seed, inputs, spent, tuple(tried), job.created_at)
+    return Ask(
+        job.id, narrowed(job.request, spent, purses), job.seed, inputs, spent, tuple(tried), job.created_at
+    )
 
 
 def free_retry(card: ModelCard | None, code: str) -> bool:
@@ -152,16 +155,23 @@ def free_retry(card: ModelCard | None, code: str) -> bool:
     return card is not None and card.lost_submit is LostSubmit.RESEND and code == "operation_lost"
 
 
-def caps(settings: Settings, job: Job) -> Caps:
+def caps(tx: Tx, settings: Settings, job: Job) -> Caps:
     """The hard limits that this job's money must fit."""
     request, budget = job.request, settings.budget
 
     def whole(usd: Decimal | None) -> int | None:
         return None if usd is None else int(usd * 1_000_000)
 
+    def of(budgets: Mapping[str, Decimal]) -> int | None:
+        return whole(budgets.get(request.project)) if request.project else None
+
+    key_day, key_month = keys.budgets(tx, job.api_key) if job.api_key else (None, None)
     return Caps(
         job=whole(request.preferences.max_usd),
-        project_day=whole(budget.project_day_usd.get(request.project)) if request.project else None,
+        project_day=of(budget.project_day_usd),
+        project_month=of(budget.project_month_usd),
+        key_day=key_day,
+        key_month=key_month,
         day=whole(budget.day_usd),
         month=whole(budget.month_usd),
     )
@@ -170,33 +180,35 @@ def caps(settings: Settings, job: Job) -> Caps:
 def money_left(tx: Tx, settings: Settings) -> Money:
     """What the budgets still allow."""
     budget = settings.budget
-    if budget.day_usd is None and budget.month_usd is None and not budget.project_day_usd:
+    projects = {*budget.project_day_usd, *budget.project_month_usd}
+    if budget.day_usd is None and budget.month_usd is None and not projects:
         return Money()
     day = ledger.day_of(tx.now, budget.zone)
+    _, midnight, next_month = ledger.turns(tx.now, budget.zone)
     spent = ledger.sums(tx, job_id=None, project=None, day=day)
+
+    def micros(usd: Decimal | None) -> int | None:
+        return None if usd is None else int(usd * 1_000_000)
 
     def left(usd: Decimal | None, have: int) -> int | None:
         return None if usd is None else max(int(usd * 1_000_000) - have, 0)
 
-    projects = {
-        name: max(int(usd * 1_000_000) - ledger.sums(tx, job_id=None, project=name, day=day).project_day, 0)
-        for name, usd in budget.project_day_usd.items()
-    }
-    local = tx.now.astimezone(budget.zone)
-    next_month = (local.replace(day=1) + timedelta(days=32)).replace(
-        day=1, hour=0, minute=0, second=0, microsecond=0
-    )
-    whole = {"day": budget.day_usd, "month": budget.month_usd}
-    whole |= {f"project {name}": usd for name, usd in budget.project_day_usd.items()}
-    totals = {name: int(usd * 1_000_000) for name, usd in whole.items() if usd is not None}
-    midnight = (local + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    totals = {"day": micros(budget.day_usd), "month": micros(budget.month_usd)}
+    of_project: dict[str, int] = {}
+    for name in projects:
+        caps_ = (budget.project_day_usd.get(name), budget.project_month_usd.get(name))
+        of = ledger.sums(tx, job_id=None, project=name, day=day)
+        # Whichever of the two is nearer its end.
+        lefts = (left(caps_[0], of.project_day), left(caps_[1], of.project_month))
+        of_project[name] = min(x for x in lefts if x is not None)
+        totals[f"project {name}"] = min(x for x in map(micros, caps_) if x is not None)
     return Money(
         day=left(budget.day_usd, spent.day),
         month=left(budget.month_usd, spent.month),
-        project_day=projects,
-        day_turns_at=midnight.astimezone(tx.now.tzinfo),
-        month_turns_at=next_month.astimezone(tx.now.tzinfo),
-        caps=totals,
+        project_day=of_project,
+        day_turns_at=midnight,
+        month_turns_at=next_month,
+        caps={name: cap for name, cap in totals.items() if cap is not None},
     )
 
 

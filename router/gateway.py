@@ -16,22 +16,28 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from router import backup as backups
-from router import ledger, report, retention, store
+from router import ledger, report, retention, spending, store
 from router.admission import Admission
+from router.audit import audit
 from router.backends import Backends
 from router.catalog import Catalog, ProviderInfo
 from router.contract import errors
-from router.contract.backend import Checks, Describes
-from router.contract.card import Asset, Where
+from router.contract.backend import Checks, Describes, Inspects
+from router.contract.card import Asset, ModelCard, Where
 from router.contract.job import AttemptStatus, Decision, Event, Job, JobError, Status
 from router.contract.request import Task, VideoRequest
 from router.contract.words import Words, words
 from router.db import Database, Tx, get_meta, set_meta
+from router.forecasts import Forecasts, with_measured_times
+from router.keyring import Keyring
+from router.keys import ApiKey
 from router.media import MediaStore
 from router.pricing import money, to_micros
-from router.report import Checked, ModelRow, ProviderRow, SpendReport, SpendRow
+from router.report import Checked, ModelRow, ProviderRow
 from router.settings import Settings
+from router.spending import Booking, Budget, LocalDay, SpendReport, SpendRow
 from router.tables import executors
+from router.weights import Installed, Pull, PullProgress, Weights
 
 if TYPE_CHECKING:
     from router.engine import Engine
@@ -41,10 +47,31 @@ LOOK_S = 1.0
 DELETE_WAIT_S = 15.0
 CHECK_S = 8.0
 """How long a provider's account call may take before it counts as unreachable."""
+Variant = Literal["video", "thumbnail", "preview", "original"]
+"""Which file of a job: the clip, its still, the GIF or WebP, the clip before the steps that the request asked for."""
 LIVE_US = 6_000_000
 """An engine on PostgreSQL that beat within this time is alive."""
 
-__all__ = ["Checked", "EngineRole", "Gateway", "ModelRow", "Page", "ProviderRow", "SpendReport", "SpendRow"]
+__all__ = [
+    "ApiKey",
+    "Booking",
+    "Budget",
+    "Checked",
+    "EngineRole",
+    "Gateway",
+    "Installed",
+    "Keyring",
+    "LocalDay",
+    "ModelRow",
+    "Page",
+    "ProviderRow",
+    "Pull",
+    "PullProgress",
+    "SpendReport",
+    "SpendRow",
+    "Variant",
+    "Weights",
+]
 
 
 class EngineRole(StrEnum):
@@ -70,6 +97,13 @@ class Page:
 
 class Gateway:
     """Open one per process: `async with Gateway.open(settings, role) as gateway`."""
+
+    keyring: Keyring | None = None
+    """The API keys; there once the gateway is open."""
+    weights: Weights
+    """The weights of local models in the data folder; there once the gateway is open."""
+    forecasts: Forecasts
+    """How local models would run on a card, and measuring how they do; there once the gateway is open."""
 
     def __init__(self, settings: Settings, role: EngineRole, on_wait: Callable[[Words], None] | None) -> None:
         """Use `open`."""
@@ -109,9 +143,14 @@ class Gateway:
         await self._media.open()
         elsewhere = settings.local.carried_by == "worker" and self.role is not EngineRole.WORKER
         self._backends = Backends(settings, self._catalog, self._media, local_elsewhere=elsewhere)
+        self.weights = Weights(settings, self._catalog.cards, self._would_load)
+        self.forecasts = Forecasts(self._catalog, self._backends)
+        if not elsewhere:
+            self._catalog = await with_measured_times(self._catalog, self._backends, settings.home)
         self._db = await Database.open(settings.database_url)
         try:
             await self._db.write(self._same_folder)
+            self.keyring = Keyring(self._db)
             self._admission = Admission(self._db, settings, self._catalog, self._backends, self._media)
             if self.role in {EngineRole.SERVE, EngineRole.WORKER}:
                 await self._lead()
@@ -130,16 +169,19 @@ class Gateway:
 
     # -- admission
 
-    async def submit(self, request: VideoRequest, *, idempotency_key: str | None = None) -> Job:
+    async def submit(
+        self, request: VideoRequest, *, idempotency_key: str | None = None, caller: ApiKey | None = None
+    ) -> Job:
         """Check, take in the inputs, write the job. Raises InvalidRequest, UnsupportedRequest, BudgetExceeded, ...
 
-        The same idempotency key with the same request answers the first job; with another request: Conflict.
+        The same idempotency key with the same request answers the first job; with another request: Conflict. `caller`
+        is the API key that asks: its project and its budgets hold.
         """
-        return await self.get(await self._admission.admit(request, idempotency_key))
+        return await self.get(await self._admission.admit(request, idempotency_key, caller))
 
-    async def plan(self, request: VideoRequest) -> Decision:
+    async def plan(self, request: VideoRequest, *, caller: ApiKey | None = None) -> Decision:
         """The same decision without writing anything: the price preview."""
-        return await self._admission.preview(request)
+        return await self._admission.preview(request, caller)
 
     async def take_upload(
         self, data: bytes | Path, *, expect: Literal["image", "video", "audio"] = "image"
@@ -182,12 +224,22 @@ class Gateway:
         await self.get(job_id)
         return await self._db.read(lambda tx: store.history(tx, job_id))
 
-    async def content(
-        self, job_id: str, variant: Literal["video", "thumbnail"] = "video"
-    ) -> tuple[Path, Asset]:
+    async def content(self, job_id: str, variant: Variant = "video") -> tuple[Path, Asset]:
         """The file of a finished job. Raises NotFound, or Conflict while it is not there yet."""
         job = await self.get(job_id)
-        asset = job.output if variant == "video" else job.poster
+        asset = job.poster if variant == "thumbnail" else job.output
+        if asset is not None and variant == "preview":
+            asset = job.preview
+            if asset is None:
+                raise errors.NotFound(
+                    words(
+                        f"Job {job_id} has no preview: ask for one with post gif or webp.",
+                        f"ジョブ {job_id} にプレビューはありません。作成するには post に gif か webp を指定します。",
+                    ),
+                    param="variant",
+                )
+        if asset is not None and variant == "original" and job.original_id is not None:
+            asset = await self._media.get(job.original_id)
         if asset is None:
             if job.status.ended:
                 raise errors.NotFound(
@@ -279,6 +331,10 @@ class Gateway:
             raise errors.UnsupportedRequest(able)
         return dict(await backend.describe(wire_id))
 
+    async def _would_load(self, card: ModelCard, folder: Path) -> Words | None:
+        backend = self._backends.get(card.backend)
+        return await backend.inspect(card, folder) if isinstance(backend, Inspects) else None
+
     @property
     def problems(self) -> tuple[Words, ...]:
         """Files and rows that the catalogue had to leave out, and how to repair them."""
@@ -286,12 +342,17 @@ class Gateway:
 
     async def spend(self) -> SpendReport:
         """This month's money and budgets."""
-        return await self._db.read(lambda tx: report.spend(tx, self.settings))
+        return await self._db.read(lambda tx: spending.spend(tx, self.settings, self._catalog))
 
-    async def verify_ledger(self) -> dict[str, Any]:
-        """`rows` read and `problems` found in the ledger's hash chain."""
-        rows, problems = await self._db.read(ledger.verify)
-        return {"rows": rows, "problems": list(problems)}
+    async def verify_ledger(self, noted: str | None = None) -> dict[str, Any]:
+        """`rows` read, the chain's `head`, and `problems` in words; `noted` is a head that was printed earlier."""
+        found = await self._db.read(lambda tx: audit(tx, noted))
+        return {"rows": found.rows, "head": found.head, "problems": list(found.problems)}
+
+    async def bookings(self, job_id: str) -> tuple[Booking, ...]:
+        """The ledger's rows of one job, oldest first: what was reserved, billed, released, and who said so."""
+        await self.get(job_id)
+        return await self._db.read(lambda tx: spending.bookings(tx, job_id))
 
     # -- changing
 
@@ -360,7 +421,9 @@ class Gateway:
                     )
                 )
             attempt = open_[0]
-            entry = ledger.Entry(job_id, attempt.n, job.request.project, attempt.backend, attempt.model)
+            entry = ledger.Entry(
+                job_id, attempt.n, job.request.project, attempt.backend, attempt.model, job.api_key
+            )
             ledger.settle(
                 tx,
                 entry,
@@ -406,6 +469,16 @@ class Gateway:
         """Return never, or raise what ended the engine: `serve` must not live on without it."""
         if self._engine is not None and self._engine.failed is not None:
             await self._engine.failed
+
+    async def has_keys(self) -> bool:
+        """Whether there ever was an API key; may be asked before the gateway is open."""
+        if self.keyring is not None:
+            return await self.keyring.any()
+        db = await Database.open(self.settings.database_url)
+        try:
+            return await Keyring(db).any()
+        finally:
+            await db.close()
 
     @property
     def engine_here(self) -> bool:

@@ -2,13 +2,14 @@
 
 Every row changes two sums of one attempt, `reserved` and `settled`; both together are what a budget sees. A row
 carries the day on which its attempt was reserved, so a bill that comes after midnight counts where it was promised.
+`router.audit` checks the chain.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,11 +17,13 @@ import sqlalchemy as sa
 
 from router.contract.errors import BudgetExceeded
 from router.contract.words import Words, words
-from router.db import Tx
+from router.db import Tx, get_meta, set_meta
 from router.pricing import from_micros, money
 from router.tables import ledger
 
 GENESIS = "0" * 64
+HEAD = "ledger_head"
+"""In `meta`: how many rows the chain has and the hash of the last one, so that rows cut off at its end show."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Entry:
     project: str | None
     backend: str
     model: str
+    api_key: str | None = None
+    """Name of the caller's key."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,9 @@ class Caps:
     project_day: int | None = None
     day: int | None = None
     month: int | None = None
+    project_month: int | None = None
+    key_day: int | None = None
+    key_month: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,20 @@ class Sums:
     project_day: int
     day: int
     month: int
+    project_month: int = 0
+    key_day: int = 0
+    key_month: int = 0
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where the chain ends."""
+
+    rows: int
+    hash: str
+
+    def __str__(self) -> str:
+        return f"{self.rows}:{self.hash}"
 
 
 def day_of(at: datetime, zone: ZoneInfo) -> str:
@@ -59,36 +81,52 @@ def day_of(at: datetime, zone: ZoneInfo) -> str:
     return at.astimezone(zone).date().isoformat()
 
 
-def sums(tx: Tx, *, job_id: str | None, project: str | None, day: str) -> Sums:
+def turns(now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime, datetime]:
+    """When the budget day began, when it ends, when the month ends; in UTC."""
+    local = now.astimezone(zone)
+    begins = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    # Midnights of the wall clock: aware arithmetic within one zone keeps the wall's time, 23-hour days included.
+    midnight = begins + timedelta(days=1)
+    month = (begins.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return begins.astimezone(now.tzinfo), midnight.astimezone(now.tzinfo), month.astimezone(now.tzinfo)
+
+
+def sums(tx: Tx, *, job_id: str | None, project: str | None, day: str, api_key: str | None = None) -> Sums:
     """What each cap compares with."""
-    total = sa.func.coalesce(sa.func.sum(ledger.c.reserved + ledger.c.settled), 0)
+    c = ledger.c
+    total = sa.func.coalesce(sa.func.sum(c.reserved + c.settled), 0)
 
     def read(*where: sa.ColumnElement[bool]) -> int:
         return int(tx.conn.execute(sa.select(total).where(*where)).scalar_one())
 
     # A month is the text prefix of its days: an index range on both databases.
-    month = (ledger.c.day >= f"{day[:7]}-01", ledger.c.day <= f"{day[:7]}-31")
+    month = (c.day >= f"{day[:7]}-01", c.day <= f"{day[:7]}-31")
     return Sums(
-        job=read(ledger.c.job_id == job_id) if job_id else 0,
-        project_day=read(ledger.c.day == day, ledger.c.project == project) if project else 0,
-        day=read(ledger.c.day == day),
+        job=read(c.job_id == job_id) if job_id else 0,
+        project_day=read(c.day == day, c.project == project) if project else 0,
+        day=read(c.day == day),
         month=read(*month),
+        project_month=read(*month, c.project == project) if project else 0,
+        key_day=read(c.day == day, c.api_key == api_key) if api_key else 0,
+        key_month=read(*month, c.api_key == api_key) if api_key else 0,
     )
+
+
+_NAMED: tuple[tuple[str, str, str], ...] = (
+    ("job", "this job's own limit", "このジョブの上限"),
+    ("project_day", "the project's budget for today", "このプロジェクトの本日の予算"),
+    ("project_month", "the project's budget for this month", "このプロジェクトの今月の予算"),
+    ("key_day", "this API key's budget for today", "この API キーの本日の予算"),
+    ("key_month", "this API key's budget for this month", "この API キーの今月の予算"),
+    ("day", "today's budget", "本日の予算"),
+    ("month", "this month's budget", "今月の予算"),
+)
 
 
 def over(caps: Caps, spent: Sums, micros: int) -> Words | None:
     """Which cap this sum would break, in words; None when it fits."""
-    for cap, have, en, ja in (
-        (caps.job, spent.job, "this job's own limit", "このジョブの上限"),
-        (
-            caps.project_day,
-            spent.project_day,
-            "the project's budget for today",
-            "このプロジェクトの本日の予算",
-        ),
-        (caps.day, spent.day, "today's budget", "本日の予算"),
-        (caps.month, spent.month, "this month's budget", "今月の予算"),
-    ):
+    for name, en, ja in _NAMED:
+        cap, have = getattr(caps, name), getattr(spent, name)
         if cap is not None and have + micros > cap:
             left, need, total = (money(from_micros(m)) for m in (max(cap - have, 0), micros, cap))
             return words(
@@ -105,7 +143,8 @@ def reserve(tx: Tx, entry: Entry, micros: int, caps: Caps, zone: ZoneInfo) -> No
     if micros == 0:
         return
     day = day_of(tx.now, zone)
-    why = over(caps, sums(tx, job_id=entry.job_id, project=entry.project, day=day), micros)
+    spent = sums(tx, job_id=entry.job_id, project=entry.project, day=day, api_key=entry.api_key)
+    why = over(caps, spent, micros)
     if why is not None:
         raise BudgetExceeded(why, param="max_usd" if caps.job is not None else None)
     _append(tx, entry, day=day, kind="reserve", reserved=micros, settled=0, basis="table", note="")
@@ -127,29 +166,6 @@ def settle(tx: Tx, entry: Entry, billed: int, basis: str, zone: ZoneInfo, note: 
     return max(billed - open_, 0)
 
 
-def rows_by_day(tx: Tx, since_day: str) -> list[Mapping[str, Any]]:
-    """Sums per day, project, backend and model from that day on."""
-    c = ledger.c
-    settled = sa.func.sum(c.settled)
-    query = (
-        sa.select(
-            c.day,
-            c.project,
-            c.backend,
-            c.model,
-            settled.label("settled"),
-            sa.func.sum(c.reserved).label("reserved"),
-            sa.func.count(sa.distinct(c.job_id + sa.literal(":") + sa.cast(c.n, sa.String))).label(
-                "attempts"
-            ),
-        )
-        .where(c.day >= since_day)
-        .group_by(c.day, c.project, c.backend, c.model)
-        .order_by(c.day.desc(), c.backend, c.model)
-    )
-    return [dict(row) for row in tx.conn.execute(query).mappings()]
-
-
 def attempt_sum(tx: Tx, job_id: str, n: int) -> tuple[int, int]:
     """(still reserved, settled) of one attempt in micro-dollars."""
     c = ledger.c
@@ -161,17 +177,14 @@ def attempt_sum(tx: Tx, job_id: str, n: int) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def verify(tx: Tx) -> tuple[int, tuple[str, ...]]:
-    """(rows read, problems): recomputes the whole chain; any edit, gap or reorder shows."""
-    previous, problems, count = GENESIS, [], 0
-    for row in tx.conn.execute(sa.select(ledger).order_by(ledger.c.seq)).mappings():
-        count += 1
-        if _hash(previous, dict(row)) != row["hash"]:
-            problems.append(
-                f"row {row['seq']} ({row['job_id']}:a{row['n']} {row['kind']}) does not match the chain"
-            )
-        previous = row["hash"]
-    return count, tuple(problems)
+def head(tx: Tx) -> Head | None:
+    """Where the chain should end; None in a database that never had a row."""
+    text = get_meta(tx, HEAD)
+    if text is None:
+        return None
+    rows, _, last = text.partition(":")
+    # An edited head must not stop the books: it does not fit, and the audit says so.
+    return Head(int(rows) if rows.isdecimal() else 0, last)
 
 
 def _open(tx: Tx, entry: Entry) -> tuple[int, str | None]:
@@ -187,9 +200,8 @@ def _open(tx: Tx, entry: Entry) -> tuple[int, str | None]:
 def _append(
     tx: Tx, entry: Entry, *, day: str, kind: str, reserved: int, settled: int, basis: str, note: str
 ) -> None:
-    last = tx.conn.execute(
-        sa.select(ledger.c.hash).order_by(ledger.c.seq.desc()).limit(1)
-    ).scalar_one_or_none()
+    # From the head and not from the last row: what is appended after a cut tail does not fit, and shows.
+    end = head(tx) or Head(0, GENESIS)
     row: dict[str, Any] = {
         "at": tx.us,
         "day": day,
@@ -203,12 +215,14 @@ def _append(
         "settled": settled,
         "basis": basis,
         "note": note,
+        "api_key": entry.api_key,
     }
-    row["hash"] = _hash(last or GENESIS, row)
+    row["hash"] = chained(end.hash, row)
     tx.conn.execute(sa.insert(ledger).values(row))
+    set_meta(tx, HEAD, str(Head(end.rows + 1, row["hash"])))
 
 
-_HASHED = (
+HASHED = (
     "at",
     "day",
     "job_id",
@@ -224,6 +238,10 @@ _HASHED = (
 )
 
 
-def _hash(previous: str, row: Mapping[str, Any]) -> str:
-    body = json.dumps([row[key] for key in _HASHED], ensure_ascii=True, separators=(",", ":"))
+def chained(previous: str, row: Mapping[str, Any]) -> str:
+    """A row's hash. `api_key` is part of it only where there is one: rows older than keys keep theirs."""
+    values = [row[key] for key in HASHED]
+    if row["api_key"] is not None:
+        values.append(row["api_key"])
+    body = json.dumps(values, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What the lists show: models, backends and money as values, read in one transaction each."""
+"""What the lists show: models and backends as values, read in one transaction each."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,10 +7,9 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal
 
-import sqlalchemy as sa
 from pydantic import JsonValue
 
-from router import ledger, limits, store
+from router import limits, store
 from router.backends import Backends
 from router.catalog import Catalog, ProviderInfo, stale
 from router.contract.card import Asset, InputMedia, ModelCard
@@ -21,9 +20,7 @@ from router.contract.request import FrameImage, FrameType, Reference, Task, Vide
 from router.contract.words import Words
 from router.db import Tx
 from router.limits import Use
-from router.pricing import Estimate, estimate, from_micros
-from router.settings import Settings
-from router.tables import ledger as ledger_table
+from router.pricing import Estimate, estimate
 
 UNSEEN = Asset(id="0" * 64, mime="application/octet-stream", size_bytes=0)
 """Stands for an input that was not taken in: a price preview needs none of its bytes."""
@@ -52,6 +49,7 @@ class ProviderRow:
     where: str
     key_env: tuple[str, ...]
     key_present: bool
+    """True also where none is needed."""
     models: int
     problem: Words | None
     resting_until: str | None
@@ -67,6 +65,8 @@ class ProviderRow:
     """Documented limits of the account and of its models that were used lately."""
     base_url: str | None = None
     """Where the user's own settings point it; None for the vendor's own address."""
+    set_up: bool = True
+    """Whether the user wants it: its key is there, and its address where it has none of its own."""
 
 
 @dataclass(frozen=True)
@@ -79,37 +79,6 @@ class Checked:
     balance_usd: Decimal | None = None
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
     problem: Words | None = None
-
-
-@dataclass(frozen=True)
-class SpendRow:
-    """Money of one day, project, backend and model."""
-
-    day: str
-    project: str | None
-    backend: str
-    model: str
-    settled_usd: Decimal
-    reserved_usd: Decimal
-    attempts: int
-    overrun_usd: Decimal
-    """Billed above the reservation (the price table was too low)."""
-
-
-@dataclass(frozen=True)
-class SpendReport:
-    """What was and may still be spent, with the budgets beside it."""
-
-    rows: tuple[SpendRow, ...]
-    day: str
-    timezone: str
-    day_spent_usd: Decimal
-    """Settled + reserved today."""
-    day_budget_usd: Decimal | None
-    month_spent_usd: Decimal
-    month_budget_usd: Decimal | None
-    unresolved: tuple[str, ...]
-    """Job ids that wait for `understudy settle`."""
 
 
 def models(
@@ -175,6 +144,8 @@ def providers(tx: Tx, catalog: Catalog, backends: Backends) -> tuple[ProviderRow
                 breaker=_breaker(rests, [info.name, *(card.id for card in cards)], tx.now),
                 limits=_limits_used(tx, info, cards, flying[info.name]),
                 base_url=backends.own_address(info),
+                set_up=(info.keyless or backends.key(info) is not None)
+                and not (info.needs_base_url and backends.own_address(info) is None),
             )
         )
     return tuple(rows)
@@ -198,37 +169,6 @@ def _limits_used(tx: Tx, info: ProviderInfo, cards: list[ModelCard], flying: int
     return account + models
 
 
-def spend(tx: Tx, settings: Settings) -> SpendReport:
-    """This month's money by day, project, backend and model."""
-    budget = settings.budget
-    day = ledger.day_of(tx.now, budget.zone)
-    have = ledger.sums(tx, job_id=None, project=None, day=day)
-    overruns = _overruns(tx, f"{day[:7]}-01")
-    rows = tuple(
-        SpendRow(
-            day=row["day"],
-            project=row["project"],
-            backend=row["backend"],
-            model=row["model"],
-            settled_usd=from_micros(int(row["settled"])),
-            reserved_usd=from_micros(int(row["reserved"])),
-            attempts=int(row["attempts"]),
-            overrun_usd=from_micros(overruns.get((row["day"], row["project"], row["model"]), 0)),
-        )
-        for row in ledger.rows_by_day(tx, f"{day[:7]}-01")
-    )
-    return SpendReport(
-        rows=rows,
-        day=day,
-        timezone=budget.timezone,
-        day_spent_usd=from_micros(have.day),
-        day_budget_usd=budget.day_usd,
-        month_spent_usd=from_micros(have.month),
-        month_budget_usd=budget.month_usd,
-        unresolved=store.unresolved(tx),
-    )
-
-
 def unseen_inputs(request: VideoRequest) -> dict[FrameType | int, InputMedia]:
     """Placeholders for every input of a request."""
     inputs: dict[FrameType | int, InputMedia] = {
@@ -237,16 +177,6 @@ def unseen_inputs(request: VideoRequest) -> dict[FrameType | int, InputMedia]:
     for index, reference in enumerate(request.input_references):
         inputs[index] = InputMedia(asset=UNSEEN, type=reference.type, role=reference.role)
     return inputs
-
-
-def _overruns(tx: Tx, since: str) -> Mapping[tuple[str, str | None, str], int]:
-    c = ledger_table.c
-    query = (
-        sa.select(c.day, c.project, c.model, sa.func.sum(c.settled + c.reserved))
-        .where(c.day >= since, c.kind == "settle", c.settled + c.reserved > 0)
-        .group_by(c.day, c.project, c.model)
-    )
-    return {(day, project, model): int(above) for day, project, model, above in tx.conn.execute(query)}
 
 
 def _resting(rests: Mapping[str, limits.Rest], scopes: list[str], now: datetime) -> limits.Rest | None:

@@ -1,12 +1,26 @@
 """One job as plain values: the row that `generate --json`, `jobs --json` and the demo's results.json share."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from router import explain
 from router.contract.job import Attempt, Candidate, Decision, Job, Rejected, seconds_between
 from router.contract.words import Lang
 from router.pricing import money
 
-__all__ = ["attempt_row", "candidate_row", "decision_row", "job_row", "money", "rejected_row"]
+if TYPE_CHECKING:
+    from router.spending import Booking
+
+__all__ = [
+    "attempt_row",
+    "booking_row",
+    "candidate_row",
+    "decision_row",
+    "job_row",
+    "money",
+    "rejected_row",
+    "route_rows",
+]
 
 
 def attempt_row(attempt: Attempt, lang: Lang) -> dict[str, Any]:
@@ -21,6 +35,41 @@ def attempt_row(attempt: Attempt, lang: Lang) -> dict[str, Any]:
         "estimate_usd": money(attempt.estimate_usd),
         "billed_usd": money(attempt.billed_usd),
     }
+
+
+def booking_row(booking: "Booking", lang: Lang) -> dict[str, Any]:
+    """One row of the ledger."""
+    note = explain.note(booking.note)
+    return {
+        "at": booking.at.isoformat(),
+        "kind": booking.kind,
+        "reserved_usd": money(booking.reserved_usd),
+        "settled_usd": money(booking.settled_usd),
+        "basis": booking.basis,
+        "note": note.in_(lang) if note else None,
+    }
+
+
+def route_rows(job: Job, bookings: "Sequence[Booking]", lang: Lang) -> list[dict[str, Any]]:
+    """Per attempt: its decision as it was made, what changed since the one before, and its money."""
+    changed = explain.between(job)
+    rows = []
+    for attempt in job.attempts:
+        told = explain.basis(attempt.bill_basis)
+        above = explain.overrun(attempt)
+        rows.append(
+            {
+                "decided_at": attempt.decision.at.isoformat(),
+                "decision": decision_row(attempt.decision, lang),
+                "changed": [sentence.in_(lang) for sentence in changed.get(attempt.n, ())],
+                "reserved_usd": money(attempt.reserved_usd),
+                "bill_basis": attempt.bill_basis,
+                "bill_basis_text": told.in_(lang) if told else None,
+                "overrun_usd": money(above),
+                "ledger": [booking_row(booking, lang) for booking in bookings if booking.n == attempt.n],
+            }
+        )
+    return rows
 
 
 def job_row(job: Job, lang: Lang, *, file: str | None = None, case: str | None = None) -> dict[str, Any]:

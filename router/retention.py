@@ -12,7 +12,7 @@ async def forget(db: Database, media: MediaStore, job_id: str, *, history: bool 
         job = store.get(tx, job_id)
         if job is None:
             return []
-        held = [asset.id for asset in (job.output, job.poster) if asset is not None]
+        held = [*job.made]
         held += [item.asset.id for item in store.inputs_of(tx, job_id).values()]
         store.mark_deleted(tx, job_id)
         if history:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -44,6 +45,18 @@ _FOLLOWS = {
 
 Inputs = Mapping[FrameType | int, InputMedia]
 
+# Built once: making a statement takes longer than running it.
+_NEW_JOB = sa.insert(jobs)
+_NEW_EVENT = sa.insert(events)
+_JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("id"))
+_JOBS = sa.select(jobs).where(jobs.c.id.in_(sa.bindparam("ids", expanding=True)))
+_ATTEMPTS = (
+    sa.select(attempts)
+    .where(attempts.c.job_id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(attempts.c.job_id, attempts.c.n)
+)
+_ATTEMPTS_OF_ONE = sa.select(attempts).where(attempts.c.job_id == sa.bindparam("id")).order_by(attempts.c.n)
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -72,26 +85,27 @@ def create(
     seed: int,
     idempotency_key: str | None,
     print_: str,
+    api_key: str | None = None,
 ) -> tuple[str, bool]:
     """Write the job; (id, True), or the earlier job of the same key and (id, False). Raises Conflict."""
     if idempotency_key is not None and (found := by_key(tx, idempotency_key, print_)) is not None:
         return found, False
     job_id = new_job_id(tx.now)
     deadline = request.preferences.deadline
-    tx.conn.execute(
-        sa.insert(jobs).values(
-            id=job_id,
-            status=Status.QUEUED,
-            request=request.model_dump_json(exclude_defaults=True),
-            inputs=_dump_inputs(inputs),
-            seed=seed,
-            idempotency_key=idempotency_key,
-            fingerprint=print_,
-            project=request.project,
-            deadline=to_us(deadline) if deadline else None,
-            created_at=tx.us,
-        )
-    )
+    row = {
+        "id": job_id,
+        "status": Status.QUEUED.value,
+        "request": request.model_dump_json(exclude_defaults=True),
+        "inputs": _dump_inputs(inputs),
+        "seed": seed,
+        "idempotency_key": idempotency_key,
+        "fingerprint": print_,
+        "project": request.project,
+        "api_key": api_key,
+        "deadline": to_us(deadline) if deadline else None,
+        "created_at": tx.us,
+    }
+    tx.conn.execute(_NEW_JOB, row)
     event(tx, job_id, None, "created", {})
     return job_id, True
 
@@ -124,10 +138,12 @@ def load(tx: Tx, ids: Sequence[str]) -> list[Job]:
     """Jobs whole, in the order of `ids`; unknown ones are left out."""
     if not ids:
         return []
-    rows = {r["id"]: r for r in tx.conn.execute(sa.select(jobs).where(jobs.c.id.in_(ids))).mappings()}
+    # A list in a statement is spelt out at every run; most callers want one job.
+    one = len(ids) == 1
+    wanted: dict[str, Any] = {"id": ids[0]} if one else {"ids": list(ids)}
+    rows = {r["id"]: r for r in tx.conn.execute(_JOB if one else _JOBS, wanted).mappings()}
     tries: dict[str, list[Attempt]] = defaultdict(list)
-    query = sa.select(attempts).where(attempts.c.job_id.in_(ids)).order_by(attempts.c.job_id, attempts.c.n)
-    for row in tx.conn.execute(query).mappings():
+    for row in tx.conn.execute(_ATTEMPTS_OF_ONE if one else _ATTEMPTS, wanted).mappings():
         tries[row["job_id"]].append(_attempt(row))
     return [_job(rows[i], tries[i]) for i in ids if i in rows]
 
@@ -360,7 +376,9 @@ def asset_used(tx: Tx, asset_id: str) -> bool:
     needle = f"%{asset_id}%"
     query = sa.select(sa.literal(1)).where(
         jobs.c.deleted.is_(False),
-        sa.or_(jobs.c.output.like(needle), jobs.c.poster.like(needle), jobs.c.inputs.like(needle)),
+        sa.or_(
+            *(column.like(needle) for column in (jobs.c.output, jobs.c.poster, jobs.c.inputs, jobs.c.details))
+        ),
     )
     return tx.conn.execute(query.limit(1)).scalar_one_or_none() is not None
 
@@ -384,9 +402,8 @@ def forget_events(tx: Tx, job_id: str) -> None:
 
 def event(tx: Tx, job_id: str, n: int | None, kind: str, data: Mapping[str, JsonValue]) -> None:
     """Append one line of history."""
-    tx.conn.execute(
-        sa.insert(events).values(job_id=job_id, attempt=n, at=tx.us, kind=kind, data=json.dumps(dict(data)))
-    )
+    row = {"job_id": job_id, "attempt": n, "at": tx.us, "kind": kind, "data": json.dumps(dict(data))}
+    tx.conn.execute(_NEW_EVENT, row)
 
 
 def history(tx: Tx, job_id: str) -> tuple[Event, ...]:
@@ -425,6 +442,29 @@ def micros(usd: Decimal | None) -> int | None:
 
 # -- rows to values
 
+# Written once and never changed, read again by every poll and every plan. A decision over the whole catalogue takes
+# hundreds of times longer to parse than to look up, and some hundred kilobytes to keep.
+
+
+@lru_cache(maxsize=64)
+def _decision(text: str) -> Decision:
+    return Decision.model_validate_json(text)
+
+
+@lru_cache(maxsize=1024)
+def _resolved(text: str) -> ResolvedRequest:
+    return ResolvedRequest.model_validate_json(text)
+
+
+@lru_cache(maxsize=1024)
+def _request(text: str) -> VideoRequest:
+    return VideoRequest.model_validate_json(text)
+
+
+@lru_cache(maxsize=1024)
+def _said(text: str) -> Words:
+    return Words.model_validate_json(text)
+
 
 def _usd(value: int | None) -> Decimal | None:
     return None if value is None else Decimal(value) / 1_000_000
@@ -441,9 +481,9 @@ def _attempt(row: sa.RowMapping) -> Attempt:
         backend=row["backend"],
         model=row["model"],
         status=AttemptStatus(row["status"]),
-        resolved=ResolvedRequest.model_validate_json(row["resolved"]),
-        decision=Decision.model_validate_json(row["decision"]),
-        reason=Words.model_validate_json(row["reason"]),
+        resolved=_resolved(row["resolved"]),
+        decision=_decision(row["decision"]),
+        reason=_said(row["reason"]),
         estimate_usd=_usd(row["estimate"]),
         reserved_usd=_usd(row["reserved"]) or Decimal(0),
         billed_usd=_usd(row["billed"]),
@@ -462,12 +502,13 @@ def _job(row: sa.RowMapping, tries: Sequence[Attempt]) -> Job:
     return Job(
         id=row["id"],
         status=Status(row["status"]),
-        request=VideoRequest.model_validate_json(row["request"]),
+        request=_request(row["request"]),
         seed=row["seed"],
+        api_key=row["api_key"],
         progress=row["progress"],
         model=row["model"],
         backend=row["backend"],
-        reason=Words.model_validate_json(row["reason"]) if row["reason"] else None,
+        reason=_said(row["reason"]) if row["reason"] else None,
         estimate_usd=_usd(row["estimate"]),
         reserved_usd=sum((a.reserved_usd for a in tries if a.billed_usd is None), Decimal(0)),
         billed_usd=sum((a.billed_usd for a in tries if a.billed_usd is not None), Decimal(0)),

@@ -25,6 +25,7 @@ jobs = Table(
     Column("idempotency_key", String(255), unique=True),
     Column("fingerprint", String(64), nullable=False),
     Column("project", String(128)),
+    Column("api_key", String(64)),
     Column("deadline", BigInteger),
     Column("progress", Float, nullable=False, server_default=text("0")),
     Column("backend", String(64)),
@@ -101,9 +102,25 @@ ledger = Table(
     Column("basis", String(16), nullable=False),
     Column("note", Text, nullable=False),
     Column("hash", String(64), nullable=False),
+    Column("api_key", String(64)),
     Index("ledger_by_day", "day"),
     Index("ledger_by_attempt", "job_id", "n"),
+    Index("ledger_by_key", "api_key", "day"),
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("prefix", String(16), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("project", String(128)),
+    Column("day", BigInteger),
+    Column("month", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+"""Keys of our own callers; only the SHA-256 of a key is kept. Rows stay when a key is revoked: the ledger names them."""
 
 hits = Table(
     "hits",

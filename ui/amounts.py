@@ -20,6 +20,11 @@ def usd(amount: Decimal) -> str:
     return f"${short:,f}"
 
 
+def both(amount: Decimal, text: Text) -> str:
+    """The amount in US dollars, with yen beside it where the settings ask for them: `$0.25 (¥38)`."""
+    return usd(amount) + text.display.beside(amount)
+
+
 def moment(at: datetime, zone: ZoneInfo) -> str:
     """`2026-11-21 07:15` in the reader's zone."""
     return at.astimezone(zone).strftime("%Y-%m-%d %H:%M")

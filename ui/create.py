@@ -44,7 +44,7 @@ class Create:
         return FrameDrop(self.gateway, key, elem_id, self._reader)
 
     def _reader(self, request: gr.Request) -> Reader:
-        return reader_of(request, self.zone)
+        return reader_of(request, self.zone, self.gateway.settings.budget.display)
 
     # -- layout
 

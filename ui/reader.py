@@ -7,6 +7,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo, available_timezones
 
 from router.contract.words import Lang, pick_lang
+from router.currency import USD, Display
 from ui.text import LANGS, Text
 
 ZONE_COOKIE = "vg_zone"
@@ -40,14 +41,16 @@ class Reader:
     zone: ZoneInfo
     job: str | None
     """The job that `?job=ID` opens."""
+    display: Display = USD
+    """In which currency the settings want amounts."""
 
     @property
     def text(self) -> Text:
         """The texts in the reader's language."""
-        return Text(self.lang)
+        return Text(self.lang, self.display)
 
 
-def reader_of(request: Asking, fallback: ZoneInfo) -> Reader:
+def reader_of(request: Asking, fallback: ZoneInfo, display: Display = USD) -> Reader:
     """`?lang=` wins over `Accept-Language`; `fallback` is the zone of a browser that did not tell its own."""
     query, cookies = dict(request.query_params), dict(request.cookies)
     zone = cookies.get(ZONE_COOKIE, "").replace("%2F", "/")
@@ -56,6 +59,7 @@ def reader_of(request: Asking, fallback: ZoneInfo) -> Reader:
         lang=lang_of(query.get("lang"), dict(request.headers).get("accept-language")),
         zone=ZoneInfo(zone) if zone in available_timezones() else fallback,
         job=job if _JOB.match(job) else None,
+        display=display,
     )
 
 

@@ -10,13 +10,26 @@ from html import escape
 
 from router.contract.card import ModelCard
 from router.contract.job import Candidate, Decision, Rejected
-from ui.amounts import usd
+from ui.amounts import both
 from ui.names import Names
 from ui.text import Text
 
 _LINKABLE = ("https://", "http://")
 IN_SIGHT = 3
 _CURRENT = ' aria-current="true"'
+
+
+_DOTS = {
+    "queued": "idle",
+    "submitting": "busy",
+    "sending": "busy",
+    "running": "busy",
+    "fetching": "busy",
+    "completed": "ok",
+    "failed": "bad",
+    "cancelled": "out",
+    "unresolved": "warn",
+}
 
 
 def esc(value: object) -> str:
@@ -32,10 +45,11 @@ def head(text: Text, *, sandbox: bool) -> str:
         for lang, label in (("en", "English"), ("ja", "日本語"))
     )
     rehearsal = f'<p class="vg-rehearsal">{esc(text("sandbox"))}</p>' if sandbox else ""
+    rate = f'<p class="vg-fine">{esc(text.display.rate)}</p>' if text.display.rate else ""
     return (
         '<header class="vg-head"><div class="vg-brand"><span class="vg-mark" aria-hidden="true"></span>'
         f"<h1>{esc(text('title'))}</h1><p>{esc(text('tagline'))}</p></div>"
-        f'<nav class="vg-lang" aria-label="{esc(text("language"))}">{links}</nav></header>{rehearsal}'
+        f'<nav class="vg-lang" aria-label="{esc(text("language"))}">{links}</nav></header>{rehearsal}{rate}'
     )
 
 
@@ -86,9 +100,17 @@ def quote(text: Text, decision: Decision | None) -> str:
     )
 
 
+def status_mark(text: Text, status: str) -> str:
+    """Dot and word: never colour alone."""
+    return (
+        f'<span class="vg-status" data-status="{esc(status)}"><span class="vg-dot vg-dot-{_DOTS[status]}" '
+        f'aria-hidden="true"></span>{esc(text(f"status_{status}"))}</span>'
+    )
+
+
 def money(text: Text, amount: Decimal | None) -> str:
     """An amount, or the word for a price that is not known (never zero)."""
-    return text("price_unknown") if amount is None else usd(amount)
+    return text("price_unknown") if amount is None else both(amount, text)
 
 
 def plan_problem(message: str) -> str:
@@ -180,7 +202,7 @@ def _rejected(text: Text, decision: Decision, names: Names, now: datetime) -> st
 
 
 def _refusal(text: Text, row: Rejected, names: Names, now: datetime) -> str:
-    figures = f"<s>{esc(usd(row.usd))}</s>" if row.usd is not None else ""
+    figures = f"<s>{esc(both(row.usd, text))}</s>" if row.usd is not None else ""
     if row.ready_at and (wait := (row.ready_at - now).total_seconds()) >= 1:
         figures += f"<span>{esc(text('ready_again', time=text.seconds(wait)))}</span>"
     return (

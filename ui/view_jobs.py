@@ -6,39 +6,21 @@ from datetime import datetime
 from urllib.parse import quote as url_quote
 from zoneinfo import ZoneInfo
 
-from router.contract.job import Attempt, Job, Status, seconds_between
+from router.contract.job import Job, Status, seconds_between
 from router.contract.request import Camera, VideoRequest
-from ui.amounts import clip_size, moment, usd
+from ui import view_route
+from ui.amounts import both, clip_size, moment, usd
 from ui.names import Names
 from ui.text import Text
-from ui.view import esc, money
+from ui.view import esc, money, status_mark
 
 _CURRENT = ' aria-current="true"'
-_DOTS = {
-    "queued": "idle",
-    "submitting": "busy",
-    "sending": "busy",
-    "running": "busy",
-    "fetching": "busy",
-    "completed": "ok",
-    "failed": "bad",
-    "cancelled": "out",
-    "unresolved": "warn",
-}
 
 
 def content_url(job_id: str, *, variant: str | None = None) -> str:
     """The media route of our own server, relative so that it works behind any prefix."""
     path = f"v1/videos/{url_quote(job_id, safe='')}/content"
     return f"{path}?variant={variant}" if variant else path
-
-
-def status_mark(text: Text, status: str) -> str:
-    """Dot and word: never colour alone."""
-    return (
-        f'<span class="vg-status" data-status="{esc(status)}"><span class="vg-dot vg-dot-{_DOTS[status]}" '
-        f'aria-hidden="true"></span>{esc(text(f"status_{status}"))}</span>'
-    )
 
 
 def _short(text: Text, request: VideoRequest, limit: int = 140) -> str:
@@ -158,9 +140,7 @@ def record(text: Text, job: Job | None, names: Names, zone: ZoneInfo) -> str:
     """Below the player: with which settings it was made, and every attempt."""
     if job is None:
         return ""
-    return (
-        f'<section class="vg-record">{_list(_made(text, job, zone))}{_attempts(text, job, names)}</section>'
-    )
+    return f'<section class="vg-record">{_list(_made(text, job, zone))}{view_route.attempts(text, job, names)}</section>'
 
 
 def _list(facts: list[tuple[str, str]]) -> str:
@@ -241,14 +221,18 @@ def _made(text: Text, job: Job, zone: ZoneInfo) -> list[tuple[str, str]]:
 
 def _cost(text: Text, job: Job) -> str:
     parts = (
-        [f'<strong class="vg-num">{esc(usd(job.billed_usd))}</strong>']
+        [f'<strong class="vg-num">{esc(both(job.billed_usd, text))}</strong>']
         if job.status.ended or job.billed_usd
         else []
     )
     if job.estimate_usd is not None:
-        parts.append(f'<span class="vg-num">{esc(text("d_estimate"))} {esc(usd(job.estimate_usd))}</span>')
+        parts.append(
+            f'<span class="vg-num">{esc(text("d_estimate"))} {esc(both(job.estimate_usd, text))}</span>'
+        )
     if job.reserved_usd:
-        parts.append(f'<span class="vg-num">{esc(text("d_reserved"))} {esc(usd(job.reserved_usd))}</span>')
+        parts.append(
+            f'<span class="vg-num">{esc(text("d_reserved"))} {esc(both(job.reserved_usd, text))}</span>'
+        )
     return " · ".join(parts) or "–"
 
 
@@ -272,29 +256,6 @@ def settings_line(text: Text, job: Job) -> str:
         else "",
     ]
     return " · ".join(filter(None, parts)) or text("default")
-
-
-def _attempts(text: Text, job: Job, names: Names) -> str:
-    if not job.attempts:
-        return ""
-    columns = ("d_attempt", "d_model", "d_status", "d_estimate", "d_billed")
-    header = "".join(f"<th>{esc(text(key))}</th>" for key in columns)
-    rows = "".join(_attempt(text, attempt, names) for attempt in job.attempts)
-    return (
-        f'<details class="vg-attempts" open><summary>{esc(text("d_attempts"))} '
-        f'({len(job.attempts)})</summary><div class="vg-scroll"><table><thead><tr>{header}</tr></thead>{rows}'
-        "</table></div></details>"
-    )
-
-
-def _attempt(text: Text, attempt: Attempt, names: Names) -> str:
-    why = text.of(attempt.error.message) if attempt.error else text.of(attempt.reason)
-    billed = usd(attempt.billed_usd) if attempt.billed_usd is not None else text("open_amount")
-    return (
-        f'<tbody data-attempt="{attempt.n}"><tr><td>{attempt.n}</td><td>{esc(names.model(attempt.model))}</td>'
-        f"<td>{status_mark(text, attempt.status.value)}</td><td>{esc(money(text, attempt.estimate_usd))}</td>"
-        f'<td>{esc(billed)}</td></tr><tr><td></td><td colspan="4" class="vg-fine">{esc(why)}</td></tr></tbody>'
-    )
 
 
 def history(
@@ -337,7 +298,7 @@ def _card(text: Text, job: Job, names: Names, zone: ZoneInfo, *, shown: bool) ->
     return (
         f'<li><button type="button" class="vg-clip{" vg-clip-shown" if shown else ""}" data-open="{esc(job.id)}"'
         f'{_CURRENT if shown else ""}>{face}<span class="vg-clip-text">{esc(prompt)}</span>'
-        f'<span class="vg-clip-facts"><span>{esc(where)}</span><span class="vg-num">{esc(usd(job.billed_usd))}</span>'
+        f'<span class="vg-clip-facts"><span>{esc(where)}</span><span class="vg-num">{esc(both(job.billed_usd, text))}</span>'
         f'<time datetime="{esc(job.created_at.isoformat())}">{esc(moment(job.created_at, zone))}</time></span>'
         "</button></li>"
     )

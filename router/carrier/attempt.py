@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from router import limits, store
 from router.carrier.ends import Ends, Taken
 from router.carrier.parts import Parts
+from router.carrier.post import Finished, finish
 from router.contract import errors
 from router.contract.backend import (
     Backend,
@@ -27,7 +28,7 @@ from router.contract.backend import (
     commit_sending,
     told_to_pause,
 )
-from router.contract.card import LostSubmit
+from router.contract.card import Asset, LostSubmit
 from router.contract.job import Attempt, AttemptStatus
 from router.contract.request import Task
 from router.contract.words import words
@@ -311,7 +312,7 @@ class Carried(Ends):
             await backend.fetch(look.outputs[0], tmp)
             still = self.attempt.resolved.task is Task.TEXT_TO_IMAGE
             clip = await self.c.media.adopt(tmp, "image" if still else "video")
-            poster = await self.c.media.poster(clip)
+            finished = await self._finished(clip)
         except errors.StorageFull as error:
             # Paid for: it waits for room, and is not failed.
             await self._trouble(error)
@@ -331,8 +332,19 @@ class Carried(Ends):
             return None
         finally:
             await asyncio.to_thread(tmp.unlink, missing_ok=True)
-        await self.completed(look, clip, poster)
+        await self.completed(look, finished)
         return None
+
+    async def _finished(self, clip: Asset) -> Finished:
+        """The clip after the steps that its request asks for."""
+        job = await self.c.db.read(lambda tx: store.get(tx, self.id))
+        steps = job.request.post if job is not None else ()
+        if steps:
+            told: dict[str, JsonValue] = {"steps": [step.do for step in steps]}
+            await self.c.db.write(lambda tx: store.event(tx, self.id, self.n, "processing", told))
+        return await finish(
+            self.c.media, clip, steps, woken=self.grip.woken, cancelled=self.grip.cancel_wanted
+        )
 
     def _fetching(self, tx: Tx) -> None:
         if store.move_attempt(tx, self.id, self.n, AttemptStatus.FETCHING):

@@ -8,10 +8,11 @@ from typing import Any, TypeGuard
 
 from router import facts, ledger, limits, store
 from router.carrier.parts import Parts
+from router.carrier.post import Finished
 from router.catalog import Catalog
 from router.contract import errors
 from router.contract.backend import Completed
-from router.contract.card import Asset, ModelCard, Where
+from router.contract.card import ModelCard, Where
 from router.contract.job import Attempt, AttemptStatus, Job, JobError, Status
 from router.contract.words import Words, words
 from router.db import Tx
@@ -47,7 +48,7 @@ class Ends:
         self.n = attempt.n
         self.card: ModelCard | None = parts.catalog.cards.get(attempt.model)
 
-    async def completed(self, look: Completed, clip: Asset, poster: Asset) -> None:
+    async def completed(self, look: Completed, finished: Finished) -> None:
         """The clip is home: book the bill, finish the job."""
         bill = self.price_of(look)
         resolved = self.attempt.resolved
@@ -67,6 +68,7 @@ class Ends:
             told = list(resolved.warnings) + list(
                 self.attempt.operation.warnings if self.attempt.operation else ()
             )
+            told += finished.warnings
             if overrun:
                 told.append(_overrun_words(self.attempt.backend, overrun))
             job = store.get(tx, self.id)
@@ -85,9 +87,9 @@ class Ends:
                 self.id,
                 Status.COMPLETED,
                 progress=1.0,
-                output=clip.model_dump_json(),
-                poster=poster.model_dump_json(),
-                details=json.dumps(look.details, ensure_ascii=False),
+                output=finished.output.model_dump_json(),
+                poster=finished.poster.model_dump_json(),
+                details=json.dumps({**look.details, **finished.details}, ensure_ascii=False),
                 warnings="[" + ",".join(w.model_dump_json() for w in told) + "]",
                 error=None,
             )
@@ -244,11 +246,12 @@ class Ends:
     def _settle(self, tx: Tx, bill: Bill) -> int:
         if bill.usd is None:
             return 0
-        request = store.get(tx, self.id)
-        project = request.request.project if request else None
-        entry = Entry(self.id, self.n, project, self.attempt.backend, self.attempt.model)
+        job = store.get(tx, self.id)
+        project, key = (job.request.project, job.api_key) if job else (None, None)
+        entry = Entry(self.id, self.n, project, self.attempt.backend, self.attempt.model, key)
         zone = self.c.settings.budget.zone
-        overrun = ledger.settle(tx, entry, to_micros(bill.usd), bill.basis, zone)
+        note = self._credit_rate() if bill.basis == "provider" else ""
+        overrun = ledger.settle(tx, entry, to_micros(bill.usd), bill.basis, zone, note)
         if self.attempt.estimate_usd is None:
             # Nothing was promised for a price nobody knew: the bill is booked, and is no overrun of a table.
             return 0
@@ -256,6 +259,13 @@ class Ends:
             limits.stop(tx, self.card.id, facts.price_mark(self.card))
             store.event(tx, self.id, self.n, "overrun", {"above_table_usd": money(from_micros(overrun))})
         return overrun
+
+    def _credit_rate(self) -> str:
+        """The dated rate behind the dollars of a provider that counts in credits, for `explain.note`; else empty."""
+        info = self.c.catalog.providers.get(self.attempt.backend)
+        if info is None or info.credit_usd is None:
+            return ""
+        return f"credit_usd {info.credit_usd.normalize():f} {info.credit_as_of}"
 
     def _learn(self, tx: Tx, error: errors.GatewayError) -> None:
         """What this error says about the offer or its whole backend."""

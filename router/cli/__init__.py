@@ -6,7 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import typer
 
-from router.cli import _generate, _jobs, _models, _providers, _serve, _spend, _upkeep
+from router.cli import (
+    _generate,
+    _jobs,
+    _keys,
+    _models,
+    _models_local,
+    _models_weights,
+    _providers,
+    _serve,
+    _spend,
+    _upkeep,
+)
 from router.cli._app import app
 from router.cli._door import BAD_REQUEST, INTERRUPTED, Door, OpenGateway, set_up_logging
 from router.cli._text import lang_of
@@ -15,7 +26,18 @@ from router.contract.words import words
 
 __all__ = ["Door", "main"]
 
-COMMAND_MODULES = (_generate, _jobs, _spend, _models, _providers, _serve, _upkeep)
+COMMAND_MODULES = (
+    _generate,
+    _jobs,
+    _spend,
+    _keys,
+    _models,
+    _models_local,
+    _models_weights,
+    _providers,
+    _serve,
+    _upkeep,
+)
 """Importing them is what registers their commands."""
 
 

@@ -25,6 +25,12 @@ app = typer.Typer(
 )
 ledger = typer.Typer(help=t("The money book.", "台帳。"), no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(ledger, name="ledger")
+keys = typer.Typer(
+    help=t("API keys of your programs, with budgets.", "プログラム用の API キーと予算。"),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(keys, name="keys")
 models = typer.Typer(help=t("List models, with prices.", "モデルと価格を一覧します。"), rich_markup_mode=None)
 app.add_typer(models, name="models", invoke_without_command=True)
 providers = typer.Typer(

@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
@@ -19,6 +21,7 @@ from rich.markup import escape
 
 from router.contract.errors import BudgetExceeded, Conflict, Forbidden, GatewayError, InvalidRequest, NotFound
 from router.contract.words import Lang, Words, words
+from router.currency import Display
 from router.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,6 +62,15 @@ class Door:
     def err(self) -> Console:
         """Progress, hints, errors."""
         return Console(file=sys.stderr, soft_wrap=True, highlight=False)
+
+    @cached_property
+    def display(self) -> Display:
+        """The currency in which people here think."""
+        return self.settings().budget.display
+
+    def amount(self, value: Decimal | None) -> str:
+        """`$0.25`, with yen beside it where the settings ask for them; `?` where the amount is not known."""
+        return self.display.amount(value)
 
     @property
     def debug(self) -> bool:

@@ -13,7 +13,7 @@ from router.cli._app import app
 from router.cli._door import BAD_REQUEST, FAILED, INTERRUPTED, OVER_BUDGET, UNRESOLVED, Door, door_of
 from router.cli._progress import STATUS_WORDS, follow
 from router.cli._request import Wanted, check, take_in
-from router.cli._show import dollars, show_decision
+from router.cli._show import show_decision
 from router.cli._text import t
 from router.contract.errors import BudgetExceeded, ContentRejected, InvalidRequest, UnsupportedRequest
 from router.contract.job import Decision, Job, Status
@@ -53,6 +53,7 @@ def generate(
     effect: o.Effect = None,
     option: o.Options = None,
     allow_drop: o.AllowDrop = None,
+    post: o.Post = None,
     allow_unknown_price: o.UnknownPrice = False,
     idempotency_key: Annotated[
         str | None,
@@ -77,7 +78,7 @@ def generate(
         Wanted(
             prompt, image, end_image, duration, resolution, aspect, fps, seed, guidance, quality, camera, audio,
             negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task,
-            reference, effect, option, allow_drop, allow_unknown_price,
+            reference, effect, option, allow_drop, allow_unknown_price, post,
         )
     )  # fmt: skip
     target = _target(out)
@@ -85,7 +86,7 @@ def generate(
     submitted: list[Job] = []
     elsewhere = False
 
-    async def work() -> tuple[Job, Path | None]:
+    async def work() -> tuple[Job, Path | None, Path | None]:
         nonlocal elsewhere
         from router.gateway import EngineRole
 
@@ -99,16 +100,22 @@ def generate(
             finally:
                 elsewhere = not gateway.engine_here
             if job.status is not Status.COMPLETED or job.deleted:
-                return job, None
+                return job, None, None
             clip, _ = await gateway.content(job.id)
-            return job, await asyncio.to_thread(_copy, clip, target, job.id) if target else clip
+            preview = (await gateway.content(job.id, "preview"))[0] if job.preview else None
+            if target is not None:
+                clip = await asyncio.to_thread(_copy, clip, target, job.id)
+            if target is not None and preview is not None:
+                beside = target if target.is_dir() else target.with_suffix(preview.suffix)
+                preview = await asyncio.to_thread(_copy, preview, beside, job.id)
+            return job, clip, preview
 
     try:
-        job, clip = door.run(work())
+        job, clip, preview = door.run(work())
     except KeyboardInterrupt:
         _interrupted(door, submitted[0] if submitted else None, elsewhere)
         door.stop(INTERRUPTED)
-    _show(door, job, clip)
+    _show(door, job, clip, preview)
     door.stop(_code_of(job))
 
 
@@ -184,17 +191,18 @@ def _code_of(job: Job) -> int:
     )
 
 
-def _show(door: Door, job: Job, clip: Path | None) -> None:
+def _show(door: Door, job: Job, clip: Path | None, preview: Path | None) -> None:
     """The ended job: one JSON object, or a few lines for a person."""
     for warning in job.warnings:
         door.note(warning, style="yellow")
     if door.json:
-        door.value(job_row(job, door.lang, file=str(clip) if clip else None))
+        row = job_row(job, door.lang, file=str(clip) if clip else None)
+        door.value({**row, "preview": str(preview)} if preview else row)
         return
     row = job_row(job, door.lang)
     figures = words(
-        f"estimated {dollars(job.estimate_usd)}, billed {dollars(job.billed_usd)}, {row['seconds']} s",
-        f"見積もり {dollars(job.estimate_usd)}、請求 {dollars(job.billed_usd)}、{row['seconds']} 秒",
+        f"estimated {door.amount(job.estimate_usd)}, billed {door.amount(job.billed_usd)}, {row['seconds']} s",
+        f"見積もり {door.amount(job.estimate_usd)}、請求 {door.amount(job.billed_usd)}、{row['seconds']} 秒",
     )
     status = STATUS_WORDS[job.status]
     where = f" · {job.model}" if job.model else ""
@@ -213,8 +221,8 @@ def _show(door: Door, job: Job, clip: Path | None) -> None:
             ),
             style="yellow",
         )
-    if clip:
-        door.out.print(str(clip), markup=False)
+    for path in filter(None, (clip, preview)):
+        door.out.print(str(path), markup=False)
 
 
 @app.command(
@@ -251,6 +259,7 @@ def plan(
     effect: o.Effect = None,
     option: o.Options = None,
     allow_drop: o.AllowDrop = None,
+    post: o.Post = None,
     allow_unknown_price: o.UnknownPrice = False,
     as_json: o.AsJson = False,
 ) -> None:
@@ -261,7 +270,7 @@ def plan(
         Wanted(
             prompt, image, end_image, duration, resolution, aspect, fps, seed, guidance, quality, camera, audio,
             negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task,
-            reference, effect, option, allow_drop, allow_unknown_price,
+            reference, effect, option, allow_drop, allow_unknown_price, post,
         )
     )  # fmt: skip
 

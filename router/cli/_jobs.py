@@ -10,15 +10,16 @@ from router.cli._app import app
 from router.cli._door import Door, door_of
 from router.cli._progress import STATUS_WORDS
 from router.cli._request import usd
-from router.cli._show import dollars, moment, shorten, show_decision
+from router.cli._show import moment, shorten, show_decision
 from router.cli._text import t
 from router.contract.errors import InvalidRequest, NotFound
-from router.contract.job import Event, Job, Status
-from router.contract.words import Lang, words
-from router.result import attempt_row, decision_row, job_row
+from router.contract.job import Attempt, Event, Job, Status
+from router.contract.words import Lang, Words, words
+from router.explain import basis, between, note, overrun
+from router.result import attempt_row, job_row, route_rows
 
 if TYPE_CHECKING:
-    from router.gateway import Gateway
+    from router.gateway import Booking, Gateway
 
 
 def _listed(job: Job, lang: Lang, file: str | None) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def jobs(
                 STATUS_WORDS[job.status].in_(door.lang)
                 + ("" if job.status.ended or not job.progress else f" {job.progress:.0%}"),
                 job.model or "",
-                dollars(job.billed_usd),
+                door.amount(job.billed_usd),
                 moment(job.created_at),
                 shorten(job.request.prompt, 40),
             )
@@ -111,7 +112,7 @@ def _changed(door: Door, job: Job) -> None:
         door.value(job_row(job, door.lang))
         return
     status = STATUS_WORDS[job.status]
-    billed = dollars(job.billed_usd)
+    billed = door.amount(job.billed_usd)
     if job.status.ended:
         door.say(words(f"{job.id}: {status.en} (billed {billed})", f"{job.id}: {status.ja}(請求 {billed})"))
     else:
@@ -186,14 +187,15 @@ def why(context: typer.Context, job: o.Job, as_json: o.AsJson = False) -> None:
     door = door_of(context)
     door.json = as_json
 
-    async def work(gateway: "Gateway") -> tuple[Job, tuple[Event, ...]]:
-        return await gateway.get(job), await gateway.events(job)
+    async def work(gateway: "Gateway") -> "tuple[Job, tuple[Event, ...], tuple[Booking, ...]]":
+        return await gateway.get(job), await gateway.events(job), await gateway.bookings(job)
 
-    found, events = door.ask(work)
+    found, events, bookings = door.ask(work)
     if door.json:
+        routes = route_rows(found, bookings, door.lang)
         attempts = [
-            {**attempt_row(attempt, door.lang), "decision": decision_row(attempt.decision, door.lang)}
-            for attempt in found.attempts
+            {**attempt_row(attempt, door.lang), **row}
+            for attempt, row in zip(found.attempts, routes, strict=True)
         ]
         door.value(
             {
@@ -204,23 +206,43 @@ def why(context: typer.Context, job: o.Job, as_json: o.AsJson = False) -> None:
             }
         )
         return
-    _explain(door, found, events)
+    _explain(door, found, events, bookings)
 
 
-def _explain(door: Door, job: Job, events: tuple[Event, ...]) -> None:
+def _attempt_words(door: Door, attempt: Attempt) -> Words:
+    """What it was expected to cost, what was set aside, what it cost and who says so."""
+    estimate, reserved, billed = (
+        door.amount(usd) for usd in (attempt.estimate_usd, attempt.reserved_usd, attempt.billed_usd)
+    )
+    told = basis(attempt.bill_basis)
+    says = words(f" ({told.en})", f"({told.ja})") if told else words("", "")
+    above = overrun(attempt)
+    more = (
+        words("", "")
+        if above is None
+        else words(f"; {door.amount(above)} above the reservation", f"(予約額を {door.amount(above)} 超過)")
+    )
+    return words(
+        f"Attempt {attempt.n}: {attempt.model}, {attempt.status.value}, estimated {estimate}, "
+        f"reserved {reserved}, billed {billed}{says.en}{more.en}",
+        f"試行 {attempt.n}: {attempt.model}、{attempt.status.value}、見積もり {estimate}、"
+        f"予約 {reserved}、請求 {billed}{says.ja}{more.ja}",
+    )
+
+
+def _explain(door: Door, job: Job, events: tuple[Event, ...], bookings: "tuple[Booking, ...]") -> None:
     status = STATUS_WORDS[job.status]
     door.say(words(f"{job.id}: {status.en}", f"{job.id}: {status.ja}"))
     if job.reason and not job.attempts:
         door.say(job.reason)
+    changed = between(job)
     for attempt in job.attempts:
-        door.say(
-            words(
-                f"Attempt {attempt.n}: {attempt.model}, {attempt.status.value}, "
-                f"estimated {dollars(attempt.estimate_usd)}, billed {dollars(attempt.billed_usd)}",
-                f"試行 {attempt.n}: {attempt.model}、{attempt.status.value}、"
-                f"見積もり {dollars(attempt.estimate_usd)}、請求 {dollars(attempt.billed_usd)}",
-            )
-        )
+        for sentence in changed.get(attempt.n, ()):
+            door.say(words(f"  meanwhile: {sentence.en}", f"  この間の変化: {sentence.ja}"))
+        door.say(_attempt_words(door, attempt))
+        for told in (note(booking.note) for booking in bookings if booking.n == attempt.n):
+            if told is not None:
+                door.say(words(f"  {told.en}", f"  {told.ja}"))
         show_decision(door, attempt.decision)
         if attempt.error:
             door.say(attempt.error.message)

@@ -11,7 +11,6 @@ from router.cli import _options as o
 from router.cli._app import models as app
 from router.cli._door import Door, door_of
 from router.cli._request import usd
-from router.cli._show import dollars
 from router.cli._text import t
 from router.contract.errors import InvalidRequest
 from router.contract.request import TASK_ALIASES, Task
@@ -134,7 +133,7 @@ def models(
                 " ".join(_SHORT.get(task, task.value) for task in row.card.tasks),
                 _lengths(row),
                 _abilities(row, door),
-                dollars(row.usd_example),
+                door.amount(row.usd_example),
                 _dated(row, door),
                 row.why_not.in_(door.lang) if row.why_not else "✓",
             )

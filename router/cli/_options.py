@@ -156,6 +156,16 @@ Options = Annotated[
         ),
     ),
 ]
+Post = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--post",
+        help=t(
+            "A step on the finished clip: fps=24, upscale=2, loop, loop=crossfade, poster=1.5, gif or webp; repeatable.",
+            "完成した動画への後処理: fps=24、upscale=2、loop、loop=crossfade、poster=1.5、gif、webp(複数可)。",
+        ),
+    ),
+]
 AllowDrop = Annotated[
     list[str] | None,
     typer.Option(

@@ -8,7 +8,6 @@ import typer
 from router.cli import _options as o
 from router.cli._app import providers as app
 from router.cli._door import Door, door_of
-from router.cli._show import dollars
 from router.cli._text import t
 from router.contract.words import words
 from router.pricing import money
@@ -112,7 +111,7 @@ def providers(
                 row.name,
                 _keys(row),
                 _reachable(checked.get(row.name), door),
-                _balance(checked.get(row.name)),
+                _balance(checked.get(row.name), door),
                 _BREAKER[row.breaker].in_(door.lang),
                 _limits(row),
                 _dated(row, door),
@@ -143,8 +142,8 @@ def _reachable(checked: "Checked | None", door: Door) -> str:
     return (words("yes", "可") if checked.reachable else words("no", "不可")).in_(door.lang)
 
 
-def _balance(checked: "Checked | None") -> str:
-    return "-" if checked is None or checked.balance_usd is None else dollars(checked.balance_usd)
+def _balance(checked: "Checked | None", door: Door) -> str:
+    return "-" if checked is None or checked.balance_usd is None else door.amount(checked.balance_usd)
 
 
 def _limits(row: "ProviderRow") -> str:

@@ -51,6 +51,7 @@ class Wanted:
     option: Sequence[str] | None = None
     allow_drop: Sequence[str] | None = None
     allow_unknown_price: bool = False
+    post: Sequence[str] | None = None
 
 
 _OPTION_OF = {
@@ -119,6 +120,7 @@ def check(wanted: Wanted) -> VideoRequest:
         "quality": wanted.quality,
         "camera": wanted.camera,
         "generate_audio": wanted.audio,
+        "post": tuple(wanted.post or ()),
         "provider_options": _provider_options(wanted.option or ()),
         "project": wanted.project,
         "preferences": {key: value for key, value in preferences.items() if value is not None},

@@ -2,20 +2,13 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from decimal import Decimal
 
 from router.cli._door import Door
 from router.contract.job import Decision, Rejected
 from router.contract.words import words
-from router.pricing import money
 
 NAMED = 6
 """How many models that are out for one reason are named; the rest is counted. `--json` has them all."""
-
-
-def dollars(value: Decimal | None) -> str:
-    """`$0.25`, or `?` where the amount is not known."""
-    return "?" if value is None else f"${money(value)}"
 
 
 def moment(at: datetime | None) -> str:
@@ -42,11 +35,11 @@ def _together(door: Door, rejected: Iterable[Rejected]) -> list[tuple[str, str, 
     lines = []
     for (backend, why), outs in groups.items():
         if len(outs) == 1:
-            lines.append((outs[0].model, dollars(outs[0].usd), why))
+            lines.append((outs[0].model, door.amount(outs[0].usd), why))
             continue
         shown = [out.model.partition("/")[2] for out in outs[:NAMED]]
         names = ", ".join([*shown, *([f"+{len(outs) - NAMED}"] if len(outs) > NAMED else [])])
-        prices = {dollars(out.usd) for out in outs}
+        prices = {door.amount(out.usd) for out in outs}
         many = words(f"{backend}, {len(outs)} models", f"{backend} の {len(outs)} モデル").in_(door.lang)
         lines.append((many, prices.pop() if len(prices) == 1 else "…", f"{why} ({names})"))
     if others:
@@ -63,7 +56,7 @@ def show_decision(door: Door, decision: Decision) -> None:
     rows = [
         (
             f"{'→' if offer.model == chosen else ' '} {offer.model}",
-            dollars(offer.usd),
+            door.amount(offer.usd),
             f"{offer.seconds:.0f}",
             offer.reason.in_(door.lang),
         )

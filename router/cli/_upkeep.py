@@ -39,6 +39,8 @@ def demo(
     door.stop(0 if good else FAILED)
 
 
+SHOWN = 50
+"""How many problems of the ledger are listed."""
 _MARKS = {"ok": "[green]✓[/]", "note": "[yellow]![/]", "problem": "[red]✗[/]"}
 
 
@@ -147,24 +149,46 @@ def restore(
 
 
 @ledger.command(help=t("Check the hash chain of the money book.", "台帳のハッシュ連鎖を検証します。"))
-def verify(context: typer.Context, as_json: o.AsJson = False) -> None:
-    """Exit code 1 when a row was changed or removed."""
+def verify(
+    context: typer.Context,
+    noted: Annotated[
+        str | None,
+        typer.Option(
+            "--noted",
+            help=t(
+                "A head that an earlier check printed and you kept elsewhere: it must still be in the chain.",
+                "以前の検証で表示され、別の場所に控えておいた末尾。連鎖に含まれているかを確認します。",
+            ),
+        ),
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Exit code 1 when a row was changed, removed, moved or cut off, or a sum differs from its attempt's bill."""
     door = door_of(context)
     door.json = as_json
 
     async def work(gateway: "Gateway") -> dict[str, Any]:
-        return await gateway.verify_ledger()
+        return await gateway.verify_ledger(noted)
 
     told = door.ask(work)
     problems = told["problems"]
     if as_json:
-        door.value(told)
-    for problem in problems:
-        door.note(words(str(problem), str(problem)), style="red")
+        door.value({**told, "problems": [problem.in_(door.lang) for problem in problems]})
+    for problem in problems[:SHOWN]:
+        door.note(problem, style="red")
+    if len(problems) > SHOWN:
+        door.note(words(f"and {len(problems) - SHOWN} more", f"ほか {len(problems) - SHOWN} 件"), style="red")
     door.say(
         words(
             f"{told['rows']} rows, {len(problems)} problem(s).",
             f"{told['rows']} 行を検証しました。問題は {len(problems)} 件です。",
         )
     )
+    if not problems:
+        door.say(
+            words(
+                f"Head: {told['head']} (note it elsewhere; --noted checks later that it is still there)",
+                f"末尾: {told['head']}(別の場所に控えておくと、後で --noted で確認できます)",
+            )
+        )
     door.stop(FAILED if problems else 0)

@@ -1,6 +1,6 @@
 """The one interface every backend implements, and the small values that cross it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 
 from router.contract.card import Asset, ModelCard, ResolvedRequest
+from router.contract.forecast import CalibratedDevice, ClipWish, DeviceWish, Forecast
 from router.contract.words import Words
 
 
@@ -141,6 +142,36 @@ class Describes(Protocol):
 
     async def describe(self, wire_id: str) -> Mapping[str, JsonValue]:
         """A `[[model]]` row without prices for the model of that name. Raises GatewayError; NotFound where there is none."""
+        ...
+
+
+@runtime_checkable
+class Inspects(Protocol):
+    """A backend whose models run from folders of weights."""
+
+    async def inspect(self, card: ModelCard, folder: Path) -> Words | None:
+        """What keeps that folder from being loaded as this model, None when nothing does. Reads headers, loads nothing."""
+        ...
+
+
+@runtime_checkable
+class Plans(Protocol):
+    """A backend that can say beforehand how its models would run on a device, and measure how they do."""
+
+    async def plan_load(self, model: str, clip: ClipWish, device: DeviceWish) -> Forecast:
+        """How this model would be loaded for such a clip. Raises GatewayError; a device that is too small is no error."""
+        ...
+
+    async def fit_cards(self, device: DeviceWish) -> tuple[Forecast, ...]:
+        """Every model at its defaults on each usual memory size; of `device` only `ram_gb` and `capability` count."""
+        ...
+
+    async def typical_seconds(self) -> Mapping[str, float]:
+        """Seconds of a default clip by model, where they were measured on this device; raises nothing."""
+        ...
+
+    async def calibrate(self, models: Sequence[str], told: Callable[[Words], None]) -> CalibratedDevice:
+        """Make trial clips (of every model that is here, or of those named) and keep what they took."""
         ...
 
 

@@ -1,15 +1,18 @@
 """Jobs and attempts as frozen values, their states, and which step may follow which."""
 
+import re
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError
 
 from router.contract.backend import Operation
 from router.contract.card import Asset, ResolvedRequest
 from router.contract.request import VideoRequest
 from router.contract.words import Words
+
+_ASSET_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class Status(StrEnum):
@@ -221,6 +224,26 @@ class Job(_Value):
     """First acceptance."""
     ended_at: AwareDatetime | None = None
     deleted: bool = False
+
+    @property
+    def original_id(self) -> str | None:
+        """Id of the clip as the backend made it, where `output` is what the request's steps made of it."""
+        found = self.details.get("original")
+        return found if isinstance(found, str) and _ASSET_ID.fullmatch(found) else None
+
+    @property
+    def preview(self) -> Asset | None:
+        """The animated GIF or WebP, where the request asked for one."""
+        try:
+            return Asset.model_validate(self.details.get("preview"))
+        except ValidationError:
+            return None
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Ids of every file that this job made."""
+        kept = [asset.id for asset in (self.output, self.poster, self.preview) if asset is not None]
+        return (*kept, *([self.original_id] if self.original_id else []))
 
 
 class Event(_Value):

@@ -64,6 +64,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "dict_type": ("must be an object", "オブジェクトで指定してください"),
     "model_type": ("must be an object", "オブジェクトで指定してください"),
     "model_attributes_type": ("must be an object", "オブジェクトで指定してください"),
+    "union_tag_invalid": ("must be one of {expected_tags}", "次のいずれかにしてください: {expected_tags}"),
+    "union_tag_not_found": (
+        "needs {discriminator}, the name of the step",
+        "{discriminator}(処理名)が必要です",
+    ),
     "timezone_aware": (
         "needs a time zone, such as 2026-11-21T18:00:00+09:00",
         "タイムゾーンが必要です。例: 2026-11-21T18:00:00+09:00",
@@ -97,6 +102,18 @@ _OURS: tuple[tuple[str, str], ...] = (
     ),
     (r"name the effect", "エフェクト名を指定してください"),
     (r"only the task effect takes an effect name", "effect を指定できるのは task が effect のときだけです"),
+    (
+        r"a single image cannot be processed; .*",
+        "静止画には後処理を指定できません。post を省略してください",
+    ),
+    (
+        r"give each step once, and one preview .*",
+        "同じ処理は 1 回だけ、プレビューは gif か webp のどちらか 1 つだけ指定できます",
+    ),
+    (
+        r"(\S+) times (\S+) is more than 7680x4320 pixels; .*",
+        r"\1 の \2 倍は 7680x4320 ピクセルを超えます。倍率を小さくしてください",
+    ),
     (
         r"give either a preset or one axis with a value",
         "プリセットか、軸と値の組のどちらか一方を指定してください",

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from router.contract.post import MOST_STEPS, PostStep, objection
+
 PROMPT_MAX = 20_000
 """Characters. The longest prompt any provider documents is 15,000; each card has its own, smaller limit."""
 
@@ -258,6 +260,9 @@ class VideoRequest(_Value):
     generate_audio: bool | None = None
     effect: str | None = Field(default=None, max_length=100)
     """Name of an effect, for the task `effect`."""
+    post: tuple[PostStep, ...] = Field(default=(), max_length=MOST_STEPS)
+    """Steps on the finished clip, on our side: `fps`, `upscale` and `loop` in this order of writing, then `poster`, `gif` or
+    `webp` of what came out. Each may also be text: `upscale=2`. The original stays stored; a step that fails leaves it."""
     provider_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """By provider name; passed to that provider only, after its own keys are checked."""
     preferences: Preferences = Preferences()
@@ -291,6 +296,13 @@ class VideoRequest(_Value):
             raise ValueError("effect: name the effect")
         if self.effect and task is not Task.EFFECT:
             raise ValueError("effect: only the task effect takes an effect name")
+        return self
+
+    @model_validator(mode="after")
+    def _post_fits(self) -> "VideoRequest":
+        still = self.effective_task is Task.TEXT_TO_IMAGE
+        if (against := objection(self.post, self.resolution, still=still)) is not None:
+            raise ValueError(against)
         return self
 
     @property

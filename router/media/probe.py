@@ -22,6 +22,7 @@ EXTENSIONS = {
     "image/png": "png",
     "image/jpeg": "jpg",
     "image/webp": "webp",
+    "image/gif": "gif",
     "video/mp4": "mp4",
     "video/quicktime": "mov",
     "video/webm": "webm",
@@ -65,6 +66,15 @@ def probe(path: Path, kind: Kind, *, whole: bool = True) -> Probe:
             return _video(path, whole=whole)
         case "audio":
             return _audio(path, whole=whole)
+
+
+def probe_preview(path: Path) -> Probe:
+    """An animated GIF or WebP of our own making; raises BrokenMedia. No input is ever a GIF."""
+    try:
+        with Image.open(path, formats=("GIF", "WEBP")) as image:
+            return Probe(f"image/{(image.format or '').lower()}", *image.size)
+    except (UnidentifiedImageError, SyntaxError, ValueError, EOFError):
+        raise BrokenMedia(_CUT_IMAGE) from None
 
 
 def write_poster(video: Path, to: Path) -> None:

@@ -18,14 +18,15 @@ from router.contract.card import Asset
 from router.contract.errors import InvalidRequest, OutputInvalid, ServerTrouble, StorageFull
 from router.contract.words import words
 from router.media.download import Downloader, too_large
-from router.media.probe import EXTENSIONS, BrokenMedia, Kind, Probe, probe, write_poster
+from router.media.probe import EXTENSIONS, BrokenMedia, Kind, Probe, probe, probe_preview, write_poster
 
 MEGABYTE = 1_000_000
 IDENTITY_FILE = ".store-id"
 LEFTOVER_S = 86_400.0
 """Temporary files older than this were left by a crash and are removed at start."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_MIMES = {extension: mime for mime, extension in EXTENSIONS.items()}
+_MIMES = {extension: mime for mime, extension in EXTENSIONS.items() if mime != "image/gif"}
+"""What can be an input; a GIF is only ever a preview that we made."""
 _DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
 _Result = TypeVar("_Result")
 
@@ -156,6 +157,13 @@ class MediaStore:
         finally:
             await asyncio.to_thread(_discard, tmp)
 
+    async def adopt_preview(self, tmp: Path) -> Asset:
+        """Move an animated preview (GIF or WebP) that we made into the store; raises OutputInvalid."""
+        try:
+            return await self._disk(lambda: self._keep(tmp, probe_preview(tmp)))
+        except BrokenMedia as error:
+            raise OutputInvalid(error.message) from None
+
     async def poster(self, asset: Asset) -> Asset:
         """The first frame of a clip as a JPEG asset, an image itself; raises OutputInvalid."""
         if asset.mime.startswith("image/"):
@@ -280,8 +288,8 @@ class MediaStore:
         """Remove what a crash left; other processes make and remove files here at the same time."""
         for path in (self.root / "tmp").iterdir():
             try:
-                if path.is_file() and time.time() - path.stat().st_mtime > LEFTOVER_S:
-                    _discard(path)
+                if time.time() - path.stat().st_mtime > LEFTOVER_S:
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else _discard(path)
             except FileNotFoundError:
                 continue
 

@@ -1,5 +1,6 @@
 """What this door answers: OpenAI's video object with our fields added, lists, routes, plans; pure."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -8,8 +9,8 @@ from pydantic import BaseModel, JsonValue, PlainSerializer
 
 from router.contract.job import Attempt, Decision, Event, Job, JobError, Status, public_status
 from router.contract.words import Lang, words
-from router.gateway import ModelRow, Page, ProviderRow
-from router.result import decision_row, money
+from router.gateway import Booking, ModelRow, Page, ProviderRow
+from router.result import decision_row, money, route_rows
 
 Usd = Annotated[Decimal, PlainSerializer(money, return_type=str)]
 """US dollars, a plain decimal string in JSON."""
@@ -150,15 +151,12 @@ def plan_object(decision: Decision, lang: Lang) -> dict[str, JsonValue]:
     return decision_row(decision, lang)
 
 
-def route_object(job: Job, lang: Lang) -> dict[str, JsonValue]:
-    """The routing decision of every attempt, as it was stored."""
+def route_object(job: Job, bookings: Sequence[Booking], lang: Lang) -> dict[str, JsonValue]:
+    """The routing decision of every attempt as it was stored, its money, and what changed until the next."""
+    rows = route_rows(job, bookings, lang)
     attempts: list[JsonValue] = [
-        {
-            **_attempt(attempt, lang).model_dump(mode="json"),
-            "decided_at": _iso(attempt.decision.at),
-            "decision": decision_row(attempt.decision, lang),
-        }
-        for attempt in job.attempts
+        {**_attempt(attempt, lang).model_dump(mode="json"), **row}
+        for attempt, row in zip(job.attempts, rows, strict=True)
     ]
     return {
         "id": job.id,

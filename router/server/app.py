@@ -91,11 +91,16 @@ def create_app(gateway: Gateway, *, page: PageFactory | None = None, host: str, 
     async def manifest() -> Response:
         return JSONResponse(_MANIFEST, media_type="application/manifest+json")
 
-    app.include_router(login.routes(sessions))
+    app.include_router(login.routes(sessions, gateway.has_keys))
     app.state.gateway = gateway
     app.include_router(videos.router)
     errors.install(app)
-    app.add_middleware(Guard, hosts=Hosts.of(host, server.allowed_hosts), sessions=sessions)
+    app.add_middleware(
+        Guard,
+        hosts=Hosts.of(host, server.allowed_hosts),
+        sessions=sessions,
+        keyring=lambda: gateway.keyring,
+    )
     app.router.default = slot
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -126,15 +131,16 @@ async def serve(
 ) -> None:
     """Run until SIGINT, SIGTERM or cancellation; then finish open answers, close the page, close the gateway.
 
-    `on_listening` gets the base URL once the API answers; port 0 takes a free one. Raises ServerTrouble: no token for
-    an address that others can reach, an address or port that cannot be had, whatever the gateway finds at its start, or what ended the engine.
+    `on_listening` gets the base URL once the API answers; port 0 takes a free one. Raises ServerTrouble: neither token
+    nor API key for an address that others can reach, an address or port that cannot be had, whatever the gateway finds at its start, or what ended the engine.
     """
-    if not is_loopback(host) and gateway.settings.server.token is None:
+    if not is_loopback(host) and gateway.settings.server.token is None and not await gateway.has_keys():
         raise ServerTrouble(
             words(
-                f"Others can reach {host}, so a token is needed: set UNDERSTUDY_SERVER_TOKEN, or listen on 127.0.0.1.",
-                f"{host} は他のマシンから接続できるため、トークンが必要です。"
-                "UNDERSTUDY_SERVER_TOKEN を設定するか、127.0.0.1 で待ち受けてください。",
+                f"Others can reach {host}, so a token is needed: set UNDERSTUDY_SERVER_TOKEN, make an API key "
+                "(understudy keys add NAME), or listen on 127.0.0.1.",
+                f"{host} は他のマシンから接続できるため、トークンが必要です。UNDERSTUDY_SERVER_TOKEN を設定するか、"
+                "API キーを作成するか(understudy keys add 名前)、127.0.0.1 で待ち受けてください。",
             )
         )
     with _listening(host, port) as listener:
@@ -220,6 +226,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.create_server(address[:2], family=family, backlog=512)
+        # Connections inherit it; without, an answer's body waits 40 ms for the peer to acknowledge the head.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise _cannot_listen(host, port, error) from None
     with listener:

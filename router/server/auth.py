@@ -6,7 +6,7 @@ import ipaddress
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -18,10 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router.contract.errors import Forbidden, GatewayError, Unauthorized
 from router.contract.words import words
+from router.gateway import ApiKey, Keyring
 from router.server.errors import answer, language
 
 SESSION_S = 14 * 24 * 3600
 """How long a browser stays signed in."""
+CALLER = "understudy.caller"
+"""Where the guard leaves the caller's API key in the scope; None for the owner."""
 OPEN_PATHS = frozenset({"/healthz", "/login", "/favicon.ico", "/manifest.json"})
 """Answered without a token: nothing about jobs. Browsers fetch the manifest without cookies."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -133,11 +136,19 @@ class Sessions:
 class Guard:
     """Pure ASGI, so that streams and websockets pass through it too."""
 
-    def __init__(self, app: ASGIApp, *, hosts: Hosts, sessions: Sessions | None) -> None:
-        """`sessions` is None where no token is set: then any key, or none, is accepted."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Hosts,
+        sessions: Sessions | None,
+        keyring: Callable[[], Keyring | None] = lambda: None,
+    ) -> None:
+        """`sessions` is None where no token is set: then, unless there are API keys, everybody here is the owner."""
         self.app = app
         self.hosts = hosts
         self.sessions = sessions
+        self.keyring = keyring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on without forwarded headers and with our security headers."""
@@ -145,10 +156,15 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refused = self._foreign(scope, headers) or self._stranger(scope, headers)
+        caller, refused = None, self._foreign(scope, headers)
+        if refused is None:
+            try:
+                caller = await self._caller(scope, headers)
+            except GatewayError as error:
+                refused = error
         if refused is None:
             kept = [(k, v) for k, v in scope["headers"] if not _FORWARDED.match(k.lower())]
-            await self.app({**scope, "headers": kept}, receive, _secured(send))
+            await self.app({**scope, "headers": kept, CALLER: caller}, receive, _secured(send))
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": refused.code})
@@ -188,19 +204,38 @@ class Guard:
             return foreign
         return None
 
-    def _stranger(self, scope: Scope, headers: Headers) -> GatewayError | None:
-        """A request without the token, where one is set."""
-        if self.sessions is None or scope["path"] in OPEN_PATHS:
+    async def _caller(self, scope: Scope, headers: Headers) -> ApiKey | None:
+        """The API key that asks; None for the owner. Raises Unauthorized for a stranger, Forbidden beside the API."""
+        if scope["path"] in OPEN_PATHS:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self.sessions.is_token(given.strip().encode("latin-1")):
+        shown = given.strip() if scheme.lower() == "bearer" else ""
+        if self.sessions is not None:
+            if shown and self.sessions.is_token(shown.encode("latin-1")):
+                return None
+            if self.sessions.valid(cookie_parser(headers.get("cookie", "")).get(self.sessions.cookie, "")):
+                return None
+        keyring = self.keyring()
+        key = await keyring.find(shown) if keyring is not None and shown else None
+        if key is not None:
+            return self._within_api(scope, key)
+        if self.sessions is None and not (keyring is not None and await keyring.any()):
             return None
-        if self.sessions.valid(cookie_parser(headers.get("cookie", "")).get(self.sessions.cookie, "")):
-            return None
-        return Unauthorized(
+        raise Unauthorized(
             words(
-                "A valid key is needed: Authorization: Bearer <the server's token>.",
-                "有効なキーが必要です。Authorization: Bearer <サーバーのトークン> を送信してください。",
+                "A valid key is needed: Authorization: Bearer <the server's token or an API key>.",
+                "有効なキーが必要です。Authorization: Bearer <サーバーのトークンまたは API キー> を送信してください。",
+            )
+        )
+
+    def _within_api(self, scope: Scope, key: ApiKey) -> ApiKey:
+        """The page shows every job and spends without a key's budget, so a key opens the API alone."""
+        if scope["path"] == "/v1" or scope["path"].startswith("/v1/"):
+            return key
+        raise Forbidden(
+            words(
+                "An API key opens the API below /v1; the page takes the server's token.",
+                "API キーで使えるのは /v1 以下の API だけです。画面にはサーバーのトークンが必要です。",
             )
         )
 

@@ -1,6 +1,7 @@
 """The sign-in form for browsers, shown only where a token is set; it hands out a session, never the token."""
 
 import html
+from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
@@ -21,6 +22,13 @@ _OFF = words(
     "このサーバーにはトークンが設定されていないため、サインインは不要です。",
 )
 
+_KEYS_ONLY = words(
+    "The page takes the server's token and none is set: set UNDERSTUDY_SERVER_TOKEN and start the server again. "
+    "API keys open the API below /v1.",
+    "画面を使うにはサーバーのトークンが必要ですが、設定されていません。UNDERSTUDY_SERVER_TOKEN を設定して再起動してください。"
+    "API キーで使えるのは /v1 以下の API です。",
+)
+
 _STYLE = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;margin:0;min-height:100vh;display:grid;place-items:center;
@@ -35,15 +43,16 @@ input{background:#0f141b;color:inherit}p{color:#ff9b90}}
 """
 
 
-def routes(sessions: Sessions | None) -> APIRouter:
-    """`/login` and `/logout`."""
+def routes(sessions: Sessions | None, has_keys: Callable[[], Awaitable[bool]]) -> APIRouter:
+    """`/login` and `/logout`; `has_keys` tells whether the door is shut although no token is set."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/login")
     async def form(request: Request, next: str = "/") -> Response:
         lang = language(request.scope)
         if sessions is None:
-            return HTMLResponse(_page(lang, next, _OFF, form=False))
+            told = _KEYS_ONLY if await has_keys() else _OFF
+            return HTMLResponse(_page(lang, next, told, form=False), headers={"Cache-Control": "no-store"})
         return HTMLResponse(_page(lang, next), headers={"Cache-Control": "no-store"})
 
     @router.post("/login")

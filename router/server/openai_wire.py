@@ -22,6 +22,7 @@ _STRUCTURED = frozenset(
     {
         "preferences",
         "camera",
+        "post",
         "provider_options",
         "tags",
         "frame_images",

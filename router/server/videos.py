@@ -11,18 +11,25 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from router.contract.card import Asset
-from router.contract.errors import InvalidRequest, NotFound
+from router.contract.errors import InvalidRequest, NotFound, not_found
 from router.contract.job import Job, Status
 from router.contract.request import VideoRequest
 from router.contract.words import words
-from router.gateway import Gateway
+from router.gateway import ApiKey, Gateway, Variant
 from router.server import answers
+from router.server.auth import CALLER
 from router.server.errors import ErrorBody, language
 from router.server.upload import Kind, read_request
 
 POLL_AFTER_MS = 500
 """What the official SDK's poller is told to wait between two looks."""
-_SUFFIX = {"video/mp4": ".mp4", "image/webp": ".webp", "image/jpeg": ".jpg", "image/png": ".png"}
+_SUFFIX = {
+    "video/mp4": ".mp4",
+    "image/webp": ".webp",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/gif": ".gif",
+}
 _KEY_MAX = 255
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -51,7 +58,8 @@ class ContentQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    variant: Literal["video", "thumbnail"] = "video"
+    variant: Variant = "video"
+    """`preview`: the GIF or WebP that `post` asked for; `original`: the clip before the steps of `post`."""
 
 
 def _body_schema() -> dict[str, Any]:
@@ -81,12 +89,19 @@ BODY = {"requestBody": _body_schema()}
 BINARY: dict[str, Any] = {"content": {"video/mp4": {}, "image/*": {}}, "description": "The file"}
 
 
-def _gateway(request: Request) -> Gateway:
+# Coroutines although they wait for nothing: FastAPI runs plain functions in a thread, which costs more than they do.
+async def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
+async def _caller(request: Request) -> ApiKey | None:
+    caller: ApiKey | None = request.scope.get(CALLER)
+    return caller
+
+
 Opened = Annotated[Gateway, Depends(_gateway)]
+Caller = Annotated[ApiKey | None, Depends(_caller)]
 
 router = APIRouter(prefix="/v1/videos", responses=ERRORS, tags=["videos"])
 
@@ -94,6 +109,7 @@ router = APIRouter(prefix="/v1/videos", responses=ERRORS, tags=["videos"])
 @router.post("", openapi_extra=BODY)
 async def create(
     gateway: Opened,
+    caller: Caller,
     request: Request,
     response: Response,
     idempotency_key: Annotated[str | None, Header()] = None,
@@ -105,28 +121,30 @@ async def create(
         return await gateway.take_upload(data, expect=kind)
 
     wanted = await read_request(request, max_mb=gateway.settings.server.max_upload_mb, keep=keep)
-    job = await gateway.submit(wanted, idempotency_key=idempotency_key)
+    job = await gateway.submit(wanted, idempotency_key=idempotency_key, caller=caller)
     response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
     return answers.video_object(job, language(request.scope))
 
 
 @router.post("/plan", openapi_extra=BODY)
-async def plan(gateway: Opened, request: Request) -> dict[str, JsonValue]:
+async def plan(gateway: Opened, caller: Caller, request: Request) -> dict[str, JsonValue]:
     """Where this request would go, for how much; nothing is written or spent."""
     wanted = await read_request(request, max_mb=gateway.settings.server.max_upload_mb, keep=None)
-    return answers.plan_object(await gateway.plan(wanted), language(request.scope))
+    return answers.plan_object(await gateway.plan(wanted, caller=caller), language(request.scope))
 
 
 @router.get("")
 async def listing(
-    gateway: Opened, request: Request, query: Annotated[ListQuery, Query()]
+    gateway: Opened, caller: Caller, request: Request, query: Annotated[ListQuery, Query()]
 ) -> answers.VideoList:
-    """Jobs, newest first."""
+    """Jobs, newest first; those of its project for an API key that has one."""
+    if query.after is not None:
+        await _known(gateway, query.after, caller)
     page = await gateway.list(
         limit=query.limit,
         after=query.after,
         order=query.order,
-        project=query.project,
+        project=caller.within(query.project) if caller else query.project,
         state=query.state.value if query.state else None,
     )
     return answers.video_list(page, language(request.scope))
@@ -148,56 +166,64 @@ async def providers(gateway: Opened, request: Request) -> answers.Rows:
 
 @router.get("/{video_id}")
 async def retrieve(
-    gateway: Opened, video_id: str, request: Request, response: Response
+    gateway: Opened, caller: Caller, video_id: str, request: Request, response: Response
 ) -> answers.VideoObject:
     """One job."""
-    job = await _known(gateway, video_id)
+    job = await _known(gateway, video_id, caller)
     if not job.status.ended:
         response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
     return answers.video_object(job, language(request.scope))
 
 
 @router.delete("/{video_id}")
-async def delete(gateway: Opened, video_id: str) -> answers.Deleted:
+async def delete(gateway: Opened, caller: Caller, video_id: str) -> answers.Deleted:
     """Remove a job's clip and inputs; an unfinished job is cancelled first. What it cost stays on the books."""
-    await _known(gateway, video_id)
+    await _known(gateway, video_id, caller)
     await gateway.delete(video_id)
     return answers.Deleted(id=video_id)
 
 
 @router.post("/{video_id}/cancel")
-async def cancel(gateway: Opened, video_id: str, request: Request) -> answers.VideoObject:
+async def cancel(gateway: Opened, caller: Caller, video_id: str, request: Request) -> answers.VideoObject:
     """Ask to cancel. A provider that cannot cancel goes on, is paid, and its clip is kept."""
-    await _known(gateway, video_id)
+    await _known(gateway, video_id, caller)
     return answers.video_object(await gateway.cancel(video_id), language(request.scope))
 
 
 @router.get("/{video_id}/events")
-async def events(gateway: Opened, video_id: str) -> answers.Rows:
+async def events(gateway: Opened, caller: Caller, video_id: str) -> answers.Rows:
     """The job's history, oldest first."""
-    await _known(gateway, video_id)
+    await _known(gateway, video_id, caller)
     return answers.Rows(data=[answers.event_row(event) for event in await gateway.events(video_id)])
 
 
 @router.get("/{video_id}/route")
-async def route(gateway: Opened, video_id: str, request: Request) -> dict[str, JsonValue]:
-    """Why each attempt went where it went, as it was decided then."""
-    return answers.route_object(await _known(gateway, video_id), language(request.scope))
+async def route(gateway: Opened, caller: Caller, video_id: str, request: Request) -> dict[str, JsonValue]:
+    """Why each attempt went where it went, as it was decided then; what it cost; what changed until the next."""
+    job = await _known(gateway, video_id, caller)
+    return answers.route_object(job, await gateway.bookings(video_id), language(request.scope))
 
 
 @router.head("/{video_id}/content", include_in_schema=False)
 @router.get("/{video_id}/content", response_class=Response, responses={200: BINARY})
 async def content(
-    gateway: Opened, video_id: str, request: Request, query: Annotated[ContentQuery, Query()]
+    gateway: Opened,
+    caller: Caller,
+    video_id: str,
+    request: Request,
+    query: Annotated[ContentQuery, Query()],
 ) -> Response:
-    """The clip or its still; takes Range and If-None-Match. 409 while the job has not finished."""
-    await _known(gateway, video_id)
+    """The clip, its still, its preview or the original; takes Range and If-None-Match. 409 while the job has not finished."""
+    await _known(gateway, video_id, caller)
     path, asset = await gateway.content(video_id, query.variant)
     return await _file(path, asset, video_id, request.headers)
 
 
-async def _known(gateway: Gateway, video_id: str) -> Job:
+async def _known(gateway: Gateway, video_id: str, caller: ApiKey | None) -> Job:
+    """The job; one of another project does not exist for the caller."""
     job = await gateway.get(video_id)
+    if caller is not None and not caller.sees(job):
+        raise not_found(video_id)
     if job.deleted:
         raise NotFound(
             words(f"The job {video_id!r} was deleted.", f"ジョブ {video_id!r} は削除されています。"),

@@ -19,6 +19,7 @@ from router.contract.backend import BackendConfig, Completed, Operation, Pending
 from router.contract.card import Asset, InputMedia, ModelCard, ResolvedRequest
 
 if TYPE_CHECKING:
+    from tests.local_models.random_families import Family
     from tests.local_models.random_weights import Folders
 
 PATIENCE_S = 60
@@ -127,6 +128,20 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> "Folders":
     from tests.local_models import random_weights  # loads torch, which only these tests need
 
     return random_weights.build(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def families(tmp_path_factory: pytest.TempPathFactory) -> "dict[str, Family]":
+    from tests.local_models import random_families
+
+    return random_families.build(tmp_path_factory.mktemp("families"))
+
+
+@pytest.fixture(scope="session")
+def red(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("red") / "red.png"
+    Image.new("RGB", (64, 64), "red").save(path)
+    return path
 
 
 @pytest.fixture

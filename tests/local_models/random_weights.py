@@ -70,12 +70,16 @@ _WanPipeline: Any = WanPipeline
 _WanImage: Any = WanImageToVideoPipeline
 
 
-def _common() -> dict[str, Any]:
+def tokenizer() -> Any:
+    """A byte-level one: every character is one to three tokens."""
     raw = Tokenizer(models.BPE(vocab={"<pad>": 0, "</s>": 1, **_letters()}, merges=[], unk_token="<pad>"))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     fast: Any = PreTrainedTokenizerFast
-    tokenizer = fast(tokenizer_object=raw, pad_token="<pad>", eos_token="</s>")
+    return fast(tokenizer_object=raw, pad_token="<pad>", eos_token="</s>")
+
+
+def _common() -> dict[str, Any]:
     config = UMT5Config(
         vocab_size=300,
         d_model=TEXT_DIM,
@@ -88,7 +92,7 @@ def _common() -> dict[str, Any]:
     vae: Any = AutoencoderKLWan
     scheduler: Any = UniPCMultistepScheduler
     return {
-        "tokenizer": tokenizer,
+        "tokenizer": tokenizer(),
         "text_encoder": UMT5EncoderModel(config),
         "vae": vae(
             base_dim=3,

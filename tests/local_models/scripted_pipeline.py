@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from local_models._clip import Clip
 from local_models._memory import LoadPlan, ModelNumbers
 from local_models._messages import Render
 from local_models._weights import Weights
@@ -26,17 +26,6 @@ class Pipe:
 
     def settle(self) -> None:
         """Nothing was moved."""
-
-
-@dataclass
-class Clip:
-    """One grey frame."""
-
-    frames: NDArray[np.uint8]
-    fps: int
-    width: int
-    height: int
-    prompt_cut: bool = False
 
 
 def numbers(weights: Weights, width: int, height: int, frames: int) -> ModelNumbers:
@@ -63,4 +52,4 @@ def generate(pipe: Pipe, request: Render, on_step: Callable[[Any, int, int], Non
         case "spin":
             while time.time():
                 pass
-    return Clip(np.full((1, 32, 32, 3), 128, np.uint8), request.fps, 32, 32)
+    return Clip(np.full((1, 32, 32, 3), 128, np.uint8), request.fps, 32, 32, prompt_cut=False)

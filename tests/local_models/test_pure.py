@@ -1,4 +1,4 @@
-"""Tables of what is computed without a model: snapping, cropping, memory plans, camera words, messages."""
+"""Tables of what is computed without a model: snapping, cropping, camera words, messages."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from local_models._encode import write_mp4
-from local_models._memory import CPU_PLAN, DeviceFacts, LoadPlan, ModelNumbers, plans, tokens
+from local_models._memory import tokens
 from local_models._messages import Cancel, Load, Message, Render, Run, Step, decode, encode
 from local_models._render import render_of, with_camera
 from local_models._snap import cover, snap_frames, snap_size
@@ -64,56 +64,6 @@ def test_an_image_lying_on_its_side_is_turned_and_transparency_is_white() -> Non
     exif[274] = 6
     image.info["exif"] = exif.tobytes()
     assert np.asarray(cover(image, 16, 16)).min() == 255
-
-
-WAN_1B = ModelNumbers(1.419, 1, 5.681, 0.127, 0, 1536, 8960, 32760, False, 96, 832 * 480, 81)
-TI2V_5B = ModelNumbers(5.0, 1, 5.681, 0.705, 0, 3072, 14336, 27280, True, 256, 1280 * 704, 121)
-A14B = ModelNumbers(14.288, 2, 5.681, 0.127, 0, 5120, 13824, 32760, False, 96, 832 * 480, 81)
-
-
-@pytest.mark.parametrize(
-    ("model", "free_gb", "offload", "fp8", "text_on_cpu", "tiling"),
-    [
-        (WAN_1B, 7.5, "model", False, True, True),
-        (WAN_1B, 15.0, "model", False, False, True),
-        (WAN_1B, 23.0, "none", False, False, True),
-        (TI2V_5B, 11.0, "group", True, True, True),
-        (TI2V_5B, 15.0, "model", True, False, True),
-        (TI2V_5B, 23.0, "model", False, False, True),
-        (TI2V_5B, 47.0, "none", False, False, False),
-        (A14B, 11.0, "group", True, True, True),
-        (A14B, 23.5, "model", True, False, True),
-        (A14B, 47.0, "model", False, False, False),
-        (A14B, 140.0, "none", False, False, False),
-        (A14B, 1.0, "group", True, True, True),
-    ],
-)
-def test_the_memory_plan_by_card(
-    model: ModelNumbers, free_gb: float, offload: str, fp8: bool, text_on_cpu: bool, tiling: bool
-) -> None:
-    plan = plans(model, DeviceFacts("cuda", free_gb))[0]
-    assert (plan.offload, plan.layerwise_fp8, plan.text_on_cpu, plan.vae_tiling) == (
-        offload,
-        fp8,
-        text_on_cpu,
-        tiling,
-    )
-    assert plan.peak_gb <= free_gb or free_gb == 1.0
-
-
-@pytest.mark.parametrize("model", [WAN_1B, TI2V_5B, A14B])
-def test_more_memory_never_means_less_precision(model: ModelNumbers) -> None:
-    chosen = [plans(model, DeviceFacts("cuda", float(free)))[0] for free in range(1, 160)]
-    fp8 = [plan.layerwise_fp8 for plan in chosen]
-    assert fp8 == sorted(fp8, reverse=True)
-
-
-def test_on_the_cpu_there_is_one_plan_and_it_is_exact() -> None:
-    assert plans(A14B, DeviceFacts("cpu")) == (CPU_PLAN,)
-    assert CPU_PLAN == LoadPlan("float32", offload="none")
-    assert str(LoadPlan("bfloat16", True, "model", True, True, 9.1)) == (
-        "bfloat16 fp8 offload=model tiled text-on-cpu peak=9.1GB"
-    )
 
 
 @pytest.mark.parametrize(

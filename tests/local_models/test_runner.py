@@ -42,7 +42,12 @@ async def test_a_text_becomes_a_playable_clip_that_tells_how_it_was_made(
     assert done.billed_usd == Decimal(0)
     assert seen == sorted(seen)
     assert len(set(seen)) > 3
-    assert done.details | {"seconds": 0} == {
+    told = dict(done.details)
+    measured = told.pop("measured")
+    assert isinstance(measured, dict)
+    assert set(measured) == {"encode_s", "steps_s", "decode_s", "plan"}
+    assert len(measured["steps_s"]) == 3
+    assert told | {"seconds": 0} == {
         "seed": 7,
         "steps": 3,
         "guidance": 2.0,

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router import ledger
+from router.audit import audit
 from router.contract.errors import BudgetExceeded
+from router.contract.words import Words
 from router.db import Tx
 from router.ledger import Caps, Entry
 from router.tables import ledger as table
@@ -46,18 +48,23 @@ def filled() -> Tx:
     return tx
 
 
+def chain(tx: Tx) -> tuple[Words, ...]:
+    """What the audit says of the rows themselves; these books have no attempts beside them."""
+    return tuple(problem for problem in audit(tx).problems if "nowhere else" not in problem.en)
+
+
 @settings(deadline=None)
-@given(row=st.integers(1, 8), column=st.sampled_from(list(ledger._HASHED)), data=st.data())
+@given(row=st.integers(1, 8), column=st.sampled_from([*ledger.HASHED, "api_key"]), data=st.data())
 def test_any_edit_of_any_row_shows(row: int, column: str, data: st.DataObject) -> None:
     tx = filled()
-    assert ledger.verify(tx) == (8, ())
+    assert chain(tx) == ()
     old: Any = tx.conn.execute(sa.select(table.c[column]).where(table.c.seq == row)).scalar_one()
     numeric = isinstance(old, int)
     new: Any = data.draw(st.integers(-(2**40), 2**40) if numeric else st.text("abc-0123456789", max_size=12))
     tx.conn.execute(sa.update(table).where(table.c.seq == row).values({column: new}))
-    problems = ledger.verify(tx)[1]
+    problems = chain(tx)
     assert bool(problems) == (new != old)
-    assert all(f"row {row} " in problem for problem in problems)
+    assert all(f"row {row} " in problem.en for problem in problems)
 
 
 @settings(deadline=None)
@@ -65,7 +72,7 @@ def test_any_edit_of_any_row_shows(row: int, column: str, data: st.DataObject) -
 def test_a_row_taken_out_of_the_middle_shows(row: int) -> None:
     tx = filled()
     tx.conn.execute(sa.delete(table).where(table.c.seq == row))
-    assert ledger.verify(tx)[1]
+    assert chain(tx)
 
 
 def test_the_day_turns_at_midnight_of_the_budgets_time_zone(at: At) -> None:
@@ -140,7 +147,7 @@ def test_sums_are_never_negative_and_never_above_a_cap(moves: list[tuple[int, in
         reserved, settled = ledger.attempt_sum(tx, who.job_id, 1)
         assert reserved >= 0 and settled >= 0
         assert 0 <= ledger.sums(tx, job_id=None, project=None, day="2026-11-21").day <= cap
-    assert ledger.verify(tx)[1] == ()
+    assert chain(tx) == ()
 
 
 def test_no_sum_is_negative_by_request(at: At) -> None:

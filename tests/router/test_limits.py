@@ -138,3 +138,18 @@ def test_only_the_probe_itself_makes_room_for_the_next_probe(at: At) -> None:
     assert rest_of(at(41)).probe_job == "job1"
     limits.probe_over(at(42), "m", "job1")
     assert (rest_of(at(42)).probe_job, rest_of(at(42)).half_open) == (None, True)
+
+
+def test_a_clock_that_jumps_back_makes_no_window_and_no_rest_wait_for_it(at: At) -> None:
+    year = 365 * 86_400
+    limits.take(at(year), ["m"], "job1", 1)
+    limits.answered(at(year), "job1", 1)
+    limits.rest(at(year), "m", 3600, "rate_limited", same("slow down"))
+    rule = Limits(starts_per_minute=1)
+    back = at(0)
+    assert limits.heal_clock(back) == 2
+    assert limits.window_free_at(back, "m", rule) is not None, "what was counted still counts"
+    assert limits.window_free_at(at(61), "m", rule) is None
+    until = rest_of(at(0)).until
+    assert until is not None and until <= START + timedelta(days=1)
+    assert limits.heal_clock(at(1)) == 0

@@ -22,8 +22,8 @@ PRICED = [
     ("kie/kling-2.6", {"duration": 5, "generate_audio": True}, "0.55"),
     ("kie/kling-2.6", {"duration": 10}, "0.55"),
     ("kie/kling-2.6", {"duration": 10, "generate_audio": True}, "1.10"),
-    ("kling/v2-6-pro", {"duration": 5}, "0.35"),
-    ("kling/v2-6-pro", {"duration": 10, "generate_audio": True}, "1.40"),
+    ("kling/2.6-pro", {"duration": 5}, "0.35"),
+    ("kling/2.6-pro", {"duration": 10, "generate_audio": True}, "1.40"),
 ]
 """The tables of the provider sheets (shared/providers)."""
 

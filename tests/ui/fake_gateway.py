@@ -13,7 +13,7 @@ from router.contract.errors import InvalidRequest, NotFound, not_found
 from router.contract.job import Attempt, AttemptStatus, Candidate, Decision, Job, JobError, Rejected, Status
 from router.contract.request import Task, VideoRequest
 from router.contract.words import words
-from router.gateway import Gateway, ModelRow, Page, ProviderRow
+from router.gateway import Gateway, ModelRow, Page, ProviderRow, Variant
 from router.settings import Settings
 
 T0 = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -184,9 +184,7 @@ class FakeGateway(Gateway):
             jobs = jobs[[job.id for job in jobs].index(after) + 1 :]
         return Page(tuple(jobs[:limit]), has_more=len(jobs) > limit)
 
-    async def content(
-        self, job_id: str, variant: Literal["video", "thumbnail"] = "video"
-    ) -> tuple[Path, Asset]:
+    async def content(self, job_id: str, variant: Variant = "video") -> tuple[Path, Asset]:
         job = await self.get(job_id)
         path, asset = (self.clip, job.output) if variant == "video" else (self.poster, job.poster)
         if path is None or asset is None:

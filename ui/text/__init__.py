@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 
 from router.contract.words import Lang, Words
+from router.currency import USD, Display
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,8 @@ class Text:
     """The texts of one language; call it with a key and the values to fill in."""
 
     lang: Lang
+    display: Display = USD
+    """The reader's currency."""
 
     def __call__(self, key: str, **values: object) -> str:
         """The text for `vg_<key>`; raises KeyError for a key that no catalogue has."""

@@ -14,7 +14,7 @@ from router.contract.errors import Conflict, InvalidRequest, NotFound, not_found
 from router.contract.job import Attempt, AttemptStatus, Candidate, Decision, Event, Job, Rejected, Status
 from router.contract.request import Task, VideoRequest
 from router.contract.words import words
-from router.gateway import Gateway, ModelRow, Page, ProviderRow
+from router.gateway import ApiKey, Booking, Gateway, ModelRow, Page, ProviderRow, Variant
 from router.settings import Settings
 
 T0 = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -69,7 +69,7 @@ class FakeGateway(Gateway):
         self.auto = auto
         self.calls = Calls()
         self.jobs: dict[str, Job] = {}
-        self.keys: dict[str, str] = {}
+        self.made_by_key: dict[str, str] = {}
         self.opened = 0
         self.closed = 0
         self.fail_with: Exception | None = None
@@ -92,11 +92,19 @@ class FakeGateway(Gateway):
         await self.engine_ended.wait()
         raise RuntimeError("the planner broke")
 
-    async def submit(self, request: VideoRequest, *, idempotency_key: str | None = None) -> Job:
+    async def has_keys(self) -> bool:
+        return False
+
+    async def bookings(self, job_id: str) -> tuple[Booking, ...]:
+        return ()
+
+    async def submit(
+        self, request: VideoRequest, *, idempotency_key: str | None = None, caller: ApiKey | None = None
+    ) -> Job:
         if self.fail_with is not None:
             raise self.fail_with
-        if idempotency_key in self.keys:
-            return self.jobs[self.keys[idempotency_key]]
+        if idempotency_key in self.made_by_key:
+            return self.jobs[self.made_by_key[idempotency_key]]
         n = len(self.jobs) + 1
         job = Job(
             id=f"video_{n:04d}",
@@ -107,11 +115,11 @@ class FakeGateway(Gateway):
         )
         self.jobs[job.id] = job
         if idempotency_key:
-            self.keys[idempotency_key] = job.id
+            self.made_by_key[idempotency_key] = job.id
         self.calls.requests.append(request)
         return job
 
-    async def plan(self, request: VideoRequest) -> Decision:
+    async def plan(self, request: VideoRequest, *, caller: ApiKey | None = None) -> Decision:
         self.calls.plans.append(request)
         return decision()
 
@@ -154,9 +162,7 @@ class FakeGateway(Gateway):
     async def events(self, job_id: str) -> tuple[Event, ...]:
         return (Event(seq=1, job_id=job_id, attempt=None, at=T0, kind="created", data={}),)
 
-    async def content(
-        self, job_id: str, variant: Literal["video", "thumbnail"] = "video"
-    ) -> tuple[Path, Asset]:
+    async def content(self, job_id: str, variant: Variant = "video") -> tuple[Path, Asset]:
         job = self.jobs[job_id]
         if job.output is None:
             raise Conflict(words("The clip is not there yet.", "動画はまだできていません。"))
