@@ -9,7 +9,7 @@ READY := .venv/.ready
 CODE := router api_providers local_models ui
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test browser check format crash limits tiny-eval bench-policy bench-gateway bench-outage
+.PHONY: help demo serve test browser check format crash limits tiny-eval bench-policy bench-gateway bench-outage image image-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -62,3 +62,10 @@ bench-gateway: $(READY) ## cost of a durable create, status and list against flo
 
 bench-outage: $(READY) ## an outage in the middle of a stream of jobs, drawn as a timeline
 	@$(BIN)/python -m benchmarks.outage $(ARGS)
+
+image: ## the container image for an NVIDIA box (needs Docker)
+	@docker build -f Dockerfile.cuda -t understudy:cuda .
+
+image-check: $(READY) ## lint Dockerfile.cuda and run its install steps in a clean folder; about 5 minutes
+	@$(BIN)/hadolint Dockerfile.cuda
+	@$(BIN)/python -m pytest -q -m slow tests/docker

@@ -100,27 +100,12 @@ class Size(_Value):
     height: int = Field(gt=0)
 
 
-class WeightSource(_Value):
-    """One file of another hub repository that belongs to a model: a LoRA, a GGUF transformer, a single-file checkpoint."""
-
-    repository: str
-    revision: str | None = None
-    """Absent: its main branch."""
-    file: str
-    """Path in that repository."""
-    into: str = Field(pattern=r"^[a-z0-9_]+/[A-Za-z0-9_][A-Za-z0-9_.-]*\.(safetensors|gguf)$")
-    """Path in the model's folder: `loras/transformer.safetensors`, or `transformer/NAME.gguf`, which stands in for that
-    component's own weights."""
-
-
 class LocalCard(_Value):
     """How a model is loaded on our own device."""
 
     repository: str | None = None
     """Hugging Face repository; None for a model that ships with us."""
     revision: str | None = None
-    files: tuple[WeightSource, ...] = ()
-    """What else a pull brings, from other repositories."""
     path: str | None = None
     """Directory relative to `local_models/`, or absolute in a user's own TOML."""
     licence: str
@@ -331,6 +316,5 @@ __all__ = [
     "Reference",
     "ResolvedRequest",
     "Size",
-    "WeightSource",
     "Where",
 ]

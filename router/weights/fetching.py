@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -51,12 +51,19 @@ class Fetcher:
         self._stop = stop
         self._count = Count(pull.total_bytes, tell=tell)
         self._retry_s = retry_s
+        self._placed: dict[str, Path] = {}
+        """By SHA-256: one checkpoint may be wanted under two names, and comes over the line once."""
 
     def run(self) -> dict[str, str | None]:
         """Fetch what is missing; the SHA-256 of every file as far as it was reckoned."""
         with _disk(self._folder):
             self._begin()
-            return {file.path: self._take(file) for file in self._pull.files}
+            sums = {}
+            for file in self._pull.files:
+                sums[file.path] = self._take(file)
+                if file.sha256 is not None:
+                    self._placed[file.sha256] = self._folder / file.path
+            return sums
 
     def _begin(self) -> None:
         """An unfinished folder of another commit has other bytes under the same names."""
@@ -72,12 +79,13 @@ class Fetcher:
             return file.sha256
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + PART)
-        if file.local is None:
+        source = self._placed.get(file.sha256 or "", file.local)
+        if source is None:
             digest = self._stream(file, part)
-        elif _linked(file.local, part):
+        elif _linked(source, part):
             digest = self._hash(file, part, file.size)
         else:
-            digest = self._copy(file, file.local, part)
+            digest = self._copy(file, source, part)
         if part.stat().st_size != file.size or not digest.agrees:
             part.unlink()
             raise _wrong(file, self._pull)
@@ -173,6 +181,11 @@ def already_here(pull: Pull, folder: Path) -> int:
             with suppress(OSError):
                 here += min(path.stat().st_size, file.size)
     return here
+
+
+def once(files: Sequence[WeightFile]) -> int:
+    """Bytes of all files, those with the same content counted once."""
+    return sum({file.sha256 or file.path: file.size for file in files}.values())
 
 
 def same_disk(path: Path, folder: Path) -> bool:

@@ -34,8 +34,8 @@ _UNKNOWN = words(
     "Read it before you use the model; it may restrict commercial use, countries or purposes.",
     "使用前に本文を確認してください。商用利用、国・地域、用途が制限されている場合があります。",
 )
-# As known in 2026-11 (the project's fact sheet; licence texts as published by their makers). The first name that the
-# card's begins with counts.
+# As known in 2026-11 from the project's fact sheet; confirmed by other sources are only the regional exclusion of
+# Tencent's licence and LTX-2's USD 10 M limit. The first name that the card's begins with counts.
 _TERMS: tuple[tuple[str, Words], ...] = (
     (
         "apache-2.0",

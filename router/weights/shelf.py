@@ -17,7 +17,7 @@ from router.contract.card import LocalCard, ModelCard
 from router.contract.errors import Conflict, InvalidRequest, NotFound, ServerTrouble, StorageFull
 from router.contract.words import Words, words
 from router.settings import Settings
-from router.weights.fetching import Fetcher, Stopped, already_here, same_disk
+from router.weights.fetching import Fetcher, Stopped, already_here, once, same_disk
 from router.weights.folders import RECEIPT, Acceptances, Receipt, Received, has, receipt_of
 from router.weights.inventory import Inventory
 from router.weights.licences import licence_of, not_accepted
@@ -86,9 +86,9 @@ class Weights:
     def _plan(self, card: ModelCard, local: LocalCard, revision: str, folder: Path | None) -> Pull:
         if folder is not None:
             folder = folder.expanduser().absolute()
-            found = from_folder(card, local, folder)
+            found = from_folder(card, folder)
         else:
-            found = from_hub(local, revision, self._token)
+            found = from_hub(card, revision, self._token)
         licence = licence_of(local)
         pull = Pull(
             card=card,
@@ -107,7 +107,7 @@ class Weights:
             return replace(pull, complete=True)
         linked = sum(f.size for f in pull.files if f.local is not None and same_disk(f.local, self._root))
         here = already_here(pull, self._root / (pull.name + PARTIAL))
-        return replace(pull, missing_bytes=max(0, pull.total_bytes - linked - here))
+        return replace(pull, missing_bytes=max(0, once(pull.files) - linked - here))
 
     def _complete(self, pull: Pull) -> bool:
         """Whether the folder holds these files; by name, size and receipt, they were verified when they came."""

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,27 +75,22 @@ def test_what_the_image_installs_starts_and_answers(installed: Path, tmp_path: P
         "UNDERSTUDY_SERVER_TOKEN": "a-token-for-this-test-alone-0123456789",
     }
     # Not the checkout: what answers must be what was installed.
-    where = {"cwd": tmp_path, "env": environ}
+    where: dict[str, Any] = {"cwd": tmp_path, "env": environ}
     listed = subprocess.run(
         ["understudy", "models", "--json"], **where, capture_output=True, check=True, timeout=START_S
     )
     rows = {row["model"]: row for row in json.loads(listed.stdout)}
     assert rows["local/tiny"]["available"], rows["local/tiny"]["why_not"]
-    server = subprocess.Popen(
-        ["understudy", "serve", "--no-page", "--host", "0.0.0.0", "--port", "0", "--json"],
-        **where,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        head = "".join(iter(server.stdout.readline, "}\n")) + "}"
-        port = json.loads(head)["url"].rpartition(":")[2]
-        assert _status(f"http://127.0.0.1:{port}/healthz") == 200
-        assert _status(f"http://127.0.0.1:{port}/v1/videos") == 401, "the door is not open without the token"
-    finally:
-        server.terminate()
-        server.wait(60)
+    serve = ["understudy", "serve", "--no-page", "--host", "0.0.0.0", "--port", "0", "--json"]
+    with subprocess.Popen(serve, **where, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            head = "".join(iter(server.stdout.readline, "}\n")) + "}"
+            port = json.loads(head)["url"].rpartition(":")[2]
+            assert _status(f"http://127.0.0.1:{port}/healthz") == 200
+            assert _status(f"http://127.0.0.1:{port}/v1/videos") == 401, "the door is shut without the token"
+        finally:
+            server.terminate()
 
 
 def _status(url: str) -> int:

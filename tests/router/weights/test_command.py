@@ -15,7 +15,7 @@ import pytest
 
 from router.cli import main
 from tests.hub_twin import HubTwin, Repo
-from tests.router.test_weights import CARD, FILE, MODEL, REPOSITORY, TINY, content
+from tests.router.weights.conftest import CARD, FILE, MODEL, REPOSITORY, TINY, content
 from tests.sandbox_process import ROOT
 
 PATIENCE_S = 60
