@@ -52,6 +52,8 @@ class Ticket:
     directory: Path
     out: Path
     render: Render
+    peak_factor: float = 1.0
+    """Measured by predicted peak of this model on this device."""
     progress: float = 0.0
     running: bool = False
     cancelled: bool = False
@@ -187,6 +189,9 @@ class Desk:
                 max(width, ticket.render.width),
                 max(height, ticket.render.height),
                 max(frames, ticket.render.frames),
+                ticket.card.local.steps,
+                2 if ticket.card.local.guidance > 1 else 1,
+                ticket.peak_factor,
             )
         )
 

@@ -1,4 +1,4 @@
-"""Frames to a playable MP4: H.264, yuv420p, index in front, and how the clip was made inside it."""
+"""Frames and sound to a playable MP4: H.264, yuv420p, AAC, index in front, and how the clip was made inside it."""
 
 import json
 import os
@@ -11,9 +11,14 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from local_models._clip import Sound
+
 CRF = 16
 """libx264 quality, 0 lossless .. 51; at 16 a loss is hard to see, and small clips stay small."""
 TITLE_CHARACTERS = 120
+SOUND_RATE = 48000
+"""AAC knows a dozen rates; every player takes this one."""
+SOUND_BITS_S = 192_000
 _BT709 = 1
 """The code of BT.709 for matrix, primaries and transfer alike (ITU-T H.273)."""
 
@@ -26,12 +31,14 @@ def understudy_version() -> str:
         return "unknown"
 
 
-def write_mp4(path: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str, Any]) -> None:
-    """Write frames (T, H, W, 3) to `path`, which appears only when it is complete.
+def write_mp4(
+    path: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str, Any], sound: Sound | None = None
+) -> None:
+    """Write frames (T, H, W, 3), and sound where there is some, to `path`, which appears only when it is complete.
 
     An odd side loses its last row or column, because yuv420p halves both. `facts` (prompt, seed, model, ...)
-    become the comment as JSON; its `prompt` also the title. Raises ValueError for frames of another shape
-    and OSError when the disk does not take the file.
+    become the comment as JSON; its `prompt` also the title. Sound longer than the frames is cut to their length.
+    Raises ValueError for frames of another shape and OSError when the disk does not take the file.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
         raise ValueError(f"frames must be (T, H, W, 3) uint8, not {frames.shape} {frames.dtype}")
@@ -40,13 +47,15 @@ def write_mp4(path: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[st
         raise ValueError("frames must be at least 2 pixels wide and high")
     part = path.with_name(f"{path.name}.part")
     try:
-        _encode(part, frames[:, :height, :width], fps, facts)
+        _encode(part, frames[:, :height, :width], fps, facts, sound)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _encode(part: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str, Any]) -> None:
+def _encode(
+    part: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str, Any], sound: Sound | None
+) -> None:
     height, width = frames.shape[1:3]
     options = {"movflags": "faststart+use_metadata_tags"}
     with av.open(part, "w", format="mp4", options=options) as container:
@@ -59,6 +68,11 @@ def _encode(part: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str,
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = av.video.reformatter.ColorRange.MPEG
+        # Both streams must be known before the first packet writes the header.
+        track: Any = None
+        if sound is not None:
+            track = container.add_stream("aac", rate=SOUND_RATE)
+            track.layout, track.bit_rate = _layout(sound), SOUND_BITS_S
         for picture in frames:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             yuv = frame.reformat(
@@ -69,3 +83,23 @@ def _encode(part: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str,
             )
             container.mux(stream.encode(yuv))
         container.mux(stream.encode(None))
+        if sound is not None:
+            _encode_sound(container, track, sound, len(frames) / fps)
+
+
+def _encode_sound(container: Any, track: Any, sound: Sound, seconds: float) -> None:
+    """One or two channels, as they come; the encoder's own sample format and rate by libswresample."""
+    layout = _layout(sound)
+    samples = sound.samples[: round(seconds * sound.rate), :2]
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=layout)
+    frame.sample_rate = sound.rate
+    resampler = av.AudioResampler(
+        format=track.format.name, layout=layout, rate=SOUND_RATE, frame_size=track.frame_size or None
+    )
+    for piece in (*resampler.resample(frame), *resampler.resample(None)):
+        container.mux(track.encode(piece))
+    container.mux(track.encode(None))
+
+
+def _layout(sound: Sound) -> str:
+    return "mono" if sound.samples.shape[1] == 1 else "stereo"

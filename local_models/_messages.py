@@ -32,6 +32,10 @@ class Render:
     """Tokens of prompt the model was trained with; text beyond it is cut off."""
     flow_shift: float | None = None
     """None: as the weights' own scheduler says."""
+    sound: bool = False
+    """For a model that makes sound with the frames."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """What only the family's code knows, from the card's `[model.wire.recipe]`: noise levels, decode noise, ..."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Load:
     height: int
     frames: int
     """The largest clip that must fit into memory."""
+    steps: int = 40
+    passes: int = 2
+    """Of a default clip; they decide which plan is the fastest."""
+    peak_factor: float = 1.0
+    """Measured by predicted peak of this model on this device."""
 
 
 @dataclass(frozen=True)

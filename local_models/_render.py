@@ -34,6 +34,10 @@ _PRESET_WORDS = {
     "crane_down": "crane shot, the camera sinks",
     "tracking": "tracking shot",
     "handheld": "handheld camera",
+    "down_back": "the camera moves down and back",
+    "forward_up": "the camera moves forward and up",
+    "right_turn_forward": "the camera turns right and moves forward",
+    "left_turn_forward": "the camera turns left and moves forward",
 }
 _AXIS_PRESETS = {
     "horizontal": ("truck_left", "truck_right"),
@@ -73,6 +77,8 @@ def render_of(request: ResolvedRequest, card: ModelCard, media: MediaReader) -> 
         last_frame=str(media.path(request.last_frame.asset)) if request.last_frame else None,
         max_sequence_length=local.max_sequence_length,
         flow_shift=_number(request.options, "flow_shift", local.flow_shift, 0.1, 100.0),
+        sound=request.generate_audio,
+        recipe=dict(card.wire.get("recipe", {})),
     )
 
 

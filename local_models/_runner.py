@@ -14,11 +14,14 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from local_models._desk import Desk, Patience, Ticket
+from local_models._language import unread
+from local_models._planning import Planning
 from local_models._render import render_of
-from local_models._weights import WeightsBroken, inspect
+from local_models._weights import Weights, WeightsBroken, inspect
 from router.contract.backend import BackendConfig, Completed, Operation, Output, Pending, about_to_spend
 from router.contract.card import ModelCard, ResolvedRequest
 from router.contract.errors import (
+    BackendError,
     GenerationFailed,
     OperationLost,
     StorageFull,
@@ -33,10 +36,11 @@ STALE_S = 86400.0
 _LIMITS = ("idle_unload_s", "step_limit_s", "load_limit_s")
 
 
-class Local:
+class Local(Planning):
     """Backend `local`. A job waits here until the model process is free; nothing outlives this process.
 
-    Options: `models` (name -> directory), `device`, `idle_unload_s`, `step_limit_s`, `load_limit_s`.
+    Options: `models` (name -> directory), `installed` (name -> where a pull puts its weights), `device`,
+    `idle_unload_s`, `step_limit_s`, `load_limit_s`.
     """
 
     def __init__(self, config: BackendConfig) -> None:
@@ -45,6 +49,7 @@ class Local:
         self._config = config
         options = config.options
         self._models: Mapping[str, str] = options.get("models") or {}
+        self._installed: Mapping[str, str] = options.get("installed") or {}
         self._folder: Path | None = None
         self._making_folder = threading.Lock()
         limits = {name: float(options[name]) for name in _LIMITS if name in options}
@@ -63,12 +68,18 @@ class Local:
                 ),
                 param="model",
             )
+        foreign = unread(request.prompt, request.task, card, self._config.cards.values())
+        if foreign is not None:
+            # Not the request's fault: a model that reads it may take it, here or elsewhere.
+            raise BackendError(foreign, backend=self.name, param="prompt", billed_usd=FREE)
         try:
             directory = self.directory(card)
             await asyncio.to_thread(inspect, directory)
         except WeightsBroken as error:
             raise GenerationFailed(error.message, backend=self.name, billed_usd=FREE) from None
         render = render_of(request, card, self._config.media)
+        if (refused := await self._refusal(card, render)) is not None:
+            raise refused
         try:
             folder = await asyncio.to_thread(self._scratch)
         except OSError as error:
@@ -79,9 +90,10 @@ class Local:
                 ),
                 backend=self.name,
             ) from None
+        factor = await self._peak_factor(card)
         await about_to_spend()
         ref = uuid.uuid4().hex
-        if not self._desk.put(Ticket(ref, card, directory, folder / f"{ref}.mp4", render)):
+        if not self._desk.put(Ticket(ref, card, directory, folder / f"{ref}.mp4", render, factor)):
             raise Unavailable(
                 words("The local backend is closed.", "ローカル実行は終了しています。"), backend=self.name
             )
@@ -156,12 +168,16 @@ class Local:
             return Path(chosen).expanduser()
         if local is not None and local.path:
             return Path(__file__).parent / local.path
+        pulled = self._installed.get(name)
+        if pulled and Path(pulled).is_dir():
+            return Path(pulled)
+        of = f" ({local.repository})" if local and local.repository else ""
         raise WeightsBroken(
             words(
-                f"The weights of {name} are not set up. Download {local.repository if local else ''} and name "
-                f'its folder in [local] models: {name} = "FOLDER".',
-                f"{name} の重みが設定されていません。{local.repository if local else ''} をダウンロードし、"
-                f'[local] models に {name} = "フォルダー" を設定してください。',
+                f"The weights of {name}{of} are not here. Fetch them: understudy models pull {name}. Or name a folder "
+                f'that has them in [local] models: {name} = "FOLDER".',
+                f"{name}{of} の重みがありません。understudy models pull {name} で取得するか、[local] models に "
+                f'{name} = "フォルダー" を設定してください。',
             )
         )
 
@@ -172,6 +188,14 @@ class Local:
         except WeightsBroken as error:
             return error.message
         return None
+
+    async def inspect(self, card: ModelCard, folder: Path) -> Words | None:
+        """What keeps a folder from being loaded as this model; looks at names, headers, lengths and the number of weights."""
+        try:
+            found = await asyncio.to_thread(inspect, folder)
+        except WeightsBroken as error:
+            return error.message
+        return _other_model(card, found)
 
     @property
     def child_pid(self) -> int | None:
@@ -200,3 +224,22 @@ class Local:
             backend=self.name,
             billed_usd=FREE,
         )
+
+
+_TOLERANCE = 0.25
+"""Share by which a folder may differ from its card, whose number is rounded; the nearest two models differ by more."""
+
+
+def _other_model(card: ModelCard, found: Weights) -> Words | None:
+    """A whole folder of something else, told by the size of its transformer."""
+    expected = card.local.parameters_b if card.local else None
+    parts = [part for name, part in found.parts.items() if name.startswith("transformer")]
+    have = sum(part.parameters for part in parts) / 1e9
+    # A checkpoint in its makers' form holds the VAE too, a GGUF file is counted in blocks.
+    plain = bool(parts) and all(part.form == "diffusers" for part in parts)
+    if expected is None or not plain or abs(have - expected) <= _TOLERANCE * expected:
+        return None
+    return words(
+        f"its transformer has {have:.3g} billion parameters, {card.id} has {expected:.3g}: this is another model.",
+        f"transformer のパラメーター数は {have:.3g}B ですが、{card.id} は {expected:.3g}B です。別のモデルの重みです。",
+    )

@@ -1,15 +1,25 @@
 """What lies in a diffusers directory: whole or damaged, and how many parameters each part has. No torch needed."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from local_models import _gguf
 from router.contract.words import Words, words
 
-PARTS = ("transformer", "transformer_2", "text_encoder", "image_encoder", "vae")
+PARTS = (
+    *("transformer", "transformer_2", "text_encoder", "text_encoder_2", "image_encoder", "vae"),
+    *("connectors", "audio_vae", "vocoder"),
+)
 """The folders that hold weights; each is needed where `model_index.json` names it."""
+LORAS = "loras"
+"""A folder beside them: `loras/transformer.safetensors` is merged into that transformer when it is loaded."""
+Form = Literal["diffusers", "gguf", "original"]
+"""`original`: one safetensors file with the makers' own names, as their repositories hold it."""
+_MAKERS_OWN = "model.diffusion_model."
+"""How a tensor's name begins in such a file."""
 _HEADER_MAX = 100_000_000
 """Bytes; the safetensors format's own limit."""
 
@@ -29,6 +39,11 @@ class Part:
 
     parameters: int
     config: dict[str, Any]
+    stored_bytes: int = 0
+    """Length of its files; of a GGUF file, what it will take on the device."""
+    form: Form = "diffusers"
+    file: Path | None = None
+    """The one file of a part that is not in diffusers form."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,8 @@ class Weights:
     directory: Path
     index: dict[str, Any]
     parts: dict[str, Part]
+    loras: dict[str, Path] = field(default_factory=dict)
+    """By the transformer they belong to."""
 
 
 def inspect(directory: Path) -> Weights:
@@ -61,7 +78,13 @@ def inspect(directory: Path) -> Weights:
             parts[part] = _part(directory / part, name)
     if "vae" not in parts:
         raise damaged(name, "model_index.json")
-    return Weights(directory, index, parts)
+    loras = {part: directory / LORAS / f"{part}.safetensors" for part in ("transformer", "transformer_2")}
+    there = {part: file for part, file in loras.items() if file.exists()}
+    for part, file in there.items():
+        if part not in parts:
+            raise damaged(name, f"{LORAS}/{file.name}")
+        _parameters(file, name)
+    return Weights(directory, index, parts, there)
 
 
 def damaged(name: str, what: str) -> WeightsBroken:
@@ -89,6 +112,9 @@ def _json(path: Path, name: str) -> dict[str, Any]:
 
 def _part(folder: Path, name: str) -> Part:
     config = _json(folder / "config.json", name)
+    quantised = sorted(folder.glob("*.gguf"))
+    if quantised:
+        return _quantised(quantised[0], config, name)
     indexes = sorted(folder.glob("*.safetensors.index.json"))
     if indexes:
         mapping = _json(indexes[0], name).get("weight_map")
@@ -99,11 +125,25 @@ def _part(folder: Path, name: str) -> Part:
         files = sorted(folder.glob("*.safetensors"))[:1]
     if not files:
         raise damaged(name, f"{folder.name}/*.safetensors")
-    return Part(sum(_parameters(file, name) for file in files), config)
+    found = [_parameters(file, name) for file in files]
+    made = Part(sum(count for count, _ in found), config, sum(file.stat().st_size for file in files))
+    return replace(made, form="original", file=files[0]) if found[0][1] else made
 
 
-def _parameters(file: Path, name: str) -> int:
-    """Parameters by the file's header; the header must agree with the file's length."""
+def _quantised(file: Path, config: dict[str, Any], name: str) -> Part:
+    try:
+        count = _gguf.parameters(file)
+        size = file.stat().st_size
+    except (OSError, _gguf.NotGguf):
+        raise damaged(name, f"{file.parent.name}/{file.name}") from None
+    return Part(count, config, size, "gguf", file)
+
+
+def _parameters(file: Path, name: str) -> tuple[int, bool]:
+    """Parameters by the file's header, and whether the names in it are the makers' own.
+
+    The header must agree with the file's length.
+    """
     what = f"{file.parent.name}/{file.name}"
     try:
         size = file.stat().st_size
@@ -114,9 +154,16 @@ def _parameters(file: Path, name: str) -> int:
             header = json.loads(stream.read(length))
         tensors = [entry for key, entry in header.items() if key != "__metadata__"]
         end = max((entry["data_offsets"][1] for entry in tensors), default=0)
-        count = sum(int(prod(entry["shape"])) for entry in tensors)
+        makers_own = any(key.startswith(_MAKERS_OWN) for key in header)
+        # Such a file may hold transformer and VAE together.
+        mine = _MAKERS_OWN if file.parent.name.startswith("transformer") else f"{file.parent.name}."
+        count = sum(
+            int(prod(entry["shape"]))
+            for key, entry in header.items()
+            if key != "__metadata__" and (not makers_own or key.startswith(mine))
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise damaged(name, what) from None
     if not tensors or 8 + length + end != size:
         raise damaged(name, what)
-    return count
+    return count, makers_own

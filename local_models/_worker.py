@@ -17,12 +17,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from local_models._clock import PhaseClock
 from local_models._encode import write_mp4
-from local_models._memory import DeviceFacts, LoadPlan, plans
+from local_models._memory import CONTEXT_GB, DeviceFacts, LoadPlan, plans
 from local_models._messages import (
     Cancel,
     Done,
@@ -93,6 +94,7 @@ class Worker:
             self._module = importlib.import_module(load.pipeline)
             weights = inspect(Path(load.directory))
             numbers = self._module.numbers(weights, load.width, load.height, load.frames)
+            numbers = replace(numbers, steps=load.steps, passes=load.passes, peak_factor=load.peak_factor)
             self._load, self._plans = load, plans(numbers, self._facts(load.device))
             self._put()
         except Exception as error:
@@ -167,11 +169,15 @@ class Worker:
     def _make(self, run: Run) -> dict[str, Any]:
         if self._pipe is None:
             raise RuntimeError("no model is loaded")
-        started = time.monotonic()
+        started, clock = time.monotonic(), PhaseClock()
         render = run.render
+        device = _device(self._load.device) if self._load else "cpu"
+        _forget_peak(device)
 
         def on_step(phase: Phase, done: int, total: int) -> None:
             self._stop_if_cancelled()
+            _finish_queued_work(device)
+            clock.seen(phase, done)
             self._send(Step(run.ticket, phase, done, total))
 
         clip = self._module.generate(self._pipe, render, on_step)
@@ -187,9 +193,12 @@ class Worker:
             "revision": run.revision,
         }
         asked = {key: value for key, value in asdict(render).items() if key in ("prompt", "negative_prompt")}
-        write_mp4(Path(run.out), clip.frames, clip.fps, {**asked, "model": run.model, **made})
+        facts = {**asked, "model": run.model, **made}
+        write_mp4(Path(run.out), clip.frames, clip.fps, facts, clip.sound)
         seconds = round(time.monotonic() - started, 3)
-        return {**made, "seconds": seconds, **({"prompt_cut": True} if clip.prompt_cut else {})}
+        measured = {**clock.facts(), "plan": self._plans[0].word, **_peak(device)}
+        cut = {"prompt_cut": True} if clip.prompt_cut else {}
+        return {**made, "seconds": seconds, "measured": measured, **cut}
 
 
 def _device(asked: str) -> str:
@@ -207,7 +216,34 @@ def _facts(asked: str) -> DeviceFacts:
     if device.type != "cuda":
         return DeviceFacts("cpu")
     free, _ = torch.cuda.mem_get_info(device)
-    return DeviceFacts("cuda", free / 1e9)
+    major, minor = torch.cuda.get_device_capability(device)
+    return DeviceFacts(
+        "cuda", free / 1e9, name=torch.cuda.get_device_name(device), capability=major + minor / 10
+    )
+
+
+def _cuda(device: str) -> Any:
+    """`torch.cuda` where a model is on such a card, else None."""
+    torch = sys.modules.get("torch")
+    there = device.startswith("cuda") and torch is not None and torch.cuda.is_initialized()
+    return torch.cuda if there and torch is not None else None
+
+
+def _finish_queued_work(device: str) -> None:
+    """A step is told when the card has done it, not when it was asked: else progress and times run ahead."""
+    if (cuda := _cuda(device)) is not None:
+        cuda.synchronize(device)
+
+
+def _forget_peak(device: str) -> None:
+    if (cuda := _cuda(device)) is not None:
+        cuda.reset_peak_memory_stats(device)
+
+
+def _peak(device: str) -> dict[str, float]:
+    """The most that tensors held since, with the context; empty on the CPU."""
+    cuda = _cuda(device)
+    return {} if cuda is None else {"peak_gb": round(cuda.max_memory_allocated(device) / 1e9 + CONTEXT_GB, 2)}
 
 
 def _free() -> None:

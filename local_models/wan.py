@@ -1,56 +1,152 @@
-"""Wan-family pipelines (Wan2.1, Wan2.2-A14B, TI2V-5B style) from a local diffusers directory, T2V and I2V."""
+"""Wan-family pipelines (Wan2.1, Wan2.2-A14B, TI2V-5B style) from a local diffusers directory, T2V and I2V.
 
-import hashlib
+Step-distilled weights (FastWan, the lightx2v LoRA pairs) are the same pipelines at their own few noise levels:
+`Render.recipe` may name `scheduler` (a class of RECIPE_SCHEDULERS) and `sigmas` (descending, already shifted).
+"""
+
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchLCMScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+)
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from local_models._messages import Phase, Render
-from local_models._snap import cover, snap_frames, snap_size
-from local_models.wan_pipe import WanPipe, load, numbers
-from router.contract.words import Words, words
+from local_models._clip import Clip, LastFrame, OnStep, UnusableRequest, check_frames, ignore, open_image
+from local_models._decode import decode, tiles
+from local_models._load import load_pipeline
+from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
+from local_models._messages import Render
+from local_models._parts import numbers_of, transformer_of, width_of
+from local_models._pipe import Pipe, after_step, check_finite, place
+from local_models._prompts import Embedded, Prompts
+from local_models._snap import snap_frames, snap_size
+from local_models._weights import Weights, damaged, inspect
 
 __all__ = ["Clip", "OnStep", "UnusableRequest", "WanPipe", "generate", "load", "numbers"]
 
-EMBEDDINGS_KEPT = 64
-"""Prompt embeddings are kept by hash: a batch over one prompt or negative prompt encodes it once."""
+RECIPE_SCHEDULERS: dict[str, Any] = {
+    "euler": FlowMatchEulerDiscreteScheduler,
+    "lcm": FlowMatchLCMScheduler,
+}
+"""`euler` follows the flow; `lcm` renoises at every level, as weights distilled by distribution matching are trained."""
 
 # diffusers is typed in part only.
 _clean: Callable[[str], str] = prompt_clean
-
-OnStep = Callable[[Phase, int, int], None]
-"""Called with a phase, units done and units in all; what it raises ends the run."""
-
-
-class UnusableRequest(ValueError):
-    """The loaded weights cannot make this clip; `message` says why."""
-
-    def __init__(self, message: Words) -> None:
-        """`message` is for the person who asked."""
-        self.message = message
-        super().__init__(message.en)
+_TextToVideo: Any = WanPipeline
+_ImageToVideo: Any = WanImageToVideoPipeline
 
 
-@dataclass(frozen=True)
-class Clip:
-    """What came out: the frames and their real numbers, after snapping."""
+@dataclass
+class WanPipe(Pipe):
+    """One set of weights behind a text-to-video pipeline, an image-to-video one, or both.
 
-    frames: NDArray[np.uint8]
-    """(T, H, W, 3), RGB."""
-    fps: int
-    width: int
-    height: int
-    prompt_cut: bool
-    """True where the prompt had more tokens than the model takes, so that its end was not read."""
+    `pipeline`, which owns the hooks, is the image pipeline where there is one: its list of components is the longer.
+    """
+
+    text_to_video: Any
+    """WanPipeline, or None for weights that need an image."""
+    image_to_video: Any
+    """WanImageToVideoPipeline, or None for weights that take none."""
+
+    @property
+    def expand_timesteps(self) -> bool:
+        """TI2V style: per-token timesteps, and the first frame is written into the latents."""
+        return bool(self.pipeline.config.expand_timesteps)
+
+    @property
+    def two_experts(self) -> bool:
+        """A14B style: one transformer for high noise, one for low."""
+        return self.pipeline.config.boundary_ratio is not None
+
+    @property
+    def last_frame(self) -> LastFrame:
+        """TI2V weights ignore a last frame; those with a CLIP encoder were trained with one image or with two."""
+        config = self.transformers[0].config
+        if config.image_dim is not None:
+            return "no" if config.pos_embed_seq_len is None else "needed"
+        return "no" if self.expand_timesteps else "optional"
+
+    @property
+    def size_multiple(self) -> int:
+        """Pixels that each side must be a multiple of: the VAE's factor times the patch, and 16."""
+        patch = max(int(side) for side in self.transformers[0].config.patch_size[1:])
+        return max(16, int(self.pipeline.vae_scale_factor_spatial) * patch)
 
 
-def generate(pipe: WanPipe, request: Render, on_step: OnStep = lambda phase, done, total: None) -> Clip:
+def numbers(weights: Weights, width: int, height: int, frames: int) -> ModelNumbers:
+    """What the memory planner needs to know, read from the directory's own files."""
+    config = transformer_of(weights).config
+    vae = weights.parts["vae"].config
+    return numbers_of(
+        weights,
+        (width, height, frames),
+        dim=width_of(config),
+        ffn=int(config["ffn_dim"]),
+        layers=int(config["num_layers"]),
+        tokens=tokens(
+            width,
+            height,
+            frames,
+            temporal=int(vae.get("scale_factor_temporal") or 4),
+            spatial=int(vae.get("scale_factor_spatial") or 8),
+            patch=int(config["patch_size"][1]),
+        ),
+        per_token_time=bool(weights.index.get("expand_timesteps")),
+        decoder_base=int(vae.get("decoder_base_dim") or vae.get("base_dim") or 96),
+        streams_text=True,
+    )
+
+
+def load(directory: Path, plan: LoadPlan = CPU_PLAN, device: str = "cpu") -> WanPipe:
+    """Load a Wan-family directory onto `device` as `plan` says. Raises WeightsBroken.
+
+    Needs no network. `torch.OutOfMemoryError` and `MemoryError` pass through.
+    """
+    weights = inspect(directory)
+    kind = _ImageToVideo if "ImageToVideo" in str(weights.index.get("_class_name")) else _TextToVideo
+    loaded = load_pipeline(kind, weights, plan)
+    names = ("vae", "scheduler", "transformer", "transformer_2")
+    parts = {name: getattr(loaded, name, None) for name in names}
+    transformer = parts["transformer"] or parts["transformer_2"]
+    if not isinstance(parts["vae"], AutoencoderKLWan) or loaded.text_encoder is None or transformer is None:
+        raise damaged(directory.name, str(weights.index.get("_class_name")))
+    flags = {
+        "expand_timesteps": bool(weights.index.get("expand_timesteps")),
+        "boundary_ratio": weights.index.get("boundary_ratio"),
+    }
+    # Image-to-video weights take the image's latents and a mask as further input channels.
+    needs_image = transformer.config.in_channels != transformer.config.out_channels
+    images = {name: getattr(loaded, name, None) for name in ("image_encoder", "image_processor")}
+    # The text encoder stays outside of the pipelines: it is moved by us, and its results are kept.
+    shared = {**parts, **flags, "text_encoder": None, "tokenizer": None}
+    text_to_video = None if needs_image else _TextToVideo(**shared)
+    image_to_video = _ImageToVideo(**shared, **images) if needs_image or flags["expand_timesteps"] else None
+    if text_to_video is not None:
+        text_to_video.set_progress_bar_config(disable=True)
+    target = torch.device(device)
+    pipe = WanPipe(
+        image_to_video or text_to_video,
+        Prompts([loaded.text_encoder], _reader(loaded.tokenizer, loaded.text_encoder), plan, target),
+        plan,
+        target,
+        parts["scheduler"],
+        text_to_video,
+        image_to_video,
+    )
+    place(pipe, [images["image_encoder"]] if images["image_encoder"] is not None else ())
+    return pipe
+
+
+def generate(pipe: WanPipe, request: Render, on_step: OnStep = ignore) -> Clip:
     """Make one clip. The same pipe, request and seed give the same frames on the same device.
 
     Size and length are snapped to what the model can make; `Clip` tells the real ones. Raises UnusableRequest,
@@ -63,33 +159,36 @@ def generate(pipe: WanPipe, request: Render, on_step: OnStep = lambda phase, don
 
 def _generate(pipe: WanPipe, request: Render, on_step: OnStep) -> Clip:
     # 1. Which pipeline, and what it can really make
-    pipeline = _pipeline_for(pipe, request)
+    check_frames(
+        request,
+        text=pipe.text_to_video is not None,
+        image=pipe.image_to_video is not None,
+        last=pipe.last_frame,
+    )
+    pipeline = pipe.text_to_video if request.first_frame is None else pipe.image_to_video
     width, height = snap_size(request.width, request.height, pipe.size_multiple)
     frames = snap_frames(request.frames, (int(pipeline.vae_scale_factor_temporal), 1))
     inputs: dict[str, Any] = {}
     if request.first_frame is not None:
-        inputs["image"] = _image(request.first_frame, width, height)
+        inputs["image"] = open_image(request.first_frame, width, height)
     if request.last_frame is not None:
-        inputs["last_image"] = _image(request.last_frame, width, height)
+        inputs["last_image"] = open_image(request.last_frame, width, height)
 
     # 2. Prompts; without guidance the negative one is never looked at
     on_step("encode", 0, 1)
-    inputs["prompt_embeds"], cut = _embed(pipe, request.prompt, request.max_sequence_length)
+    said, cut = pipe.prompts.embed(request.prompt, request.max_sequence_length)
+    inputs["prompt_embeds"] = said["embeds"]
     if request.guidance > 1:
-        inputs["negative_prompt_embeds"], _ = _embed(
-            pipe, request.negative_prompt, request.max_sequence_length
-        )
+        unsaid, _ = pipe.prompts.embed(request.negative_prompt, request.max_sequence_length)
+        inputs["negative_prompt_embeds"] = unsaid["embeds"]
     on_step("encode", 1, 1)
 
     # 3. Denoise
-    pipeline.scheduler = _scheduler(pipe, request.flow_shift)
+    # On the CPU, so that a seed means the same noise on every device.
+    generator = torch.Generator("cpu").manual_seed(request.seed)
+    pipeline.scheduler = _scheduler(pipe, request, generator)
     if pipe.two_experts and request.guidance_2 is not None:
         inputs["guidance_scale_2"] = request.guidance_2
-
-    def after_step(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        on_step("denoise", index + 1, request.steps)
-        return tensors
-
     on_step("denoise", 0, request.steps)
     (latents,) = pipeline(
         **inputs,
@@ -98,79 +197,50 @@ def _generate(pipe: WanPipe, request: Render, on_step: OnStep) -> Clip:
         num_frames=frames,
         num_inference_steps=request.steps,
         guidance_scale=request.guidance,
-        # On the CPU, so that a seed means the same noise on every device.
-        generator=torch.Generator("cpu").manual_seed(request.seed),
+        generator=generator,
         max_sequence_length=request.max_sequence_length,
-        callback_on_step_end=after_step,
+        callback_on_step_end=after_step(on_step, request.steps),
         output_type="latent",
         return_dict=False,
     )
-    if not torch.isfinite(latents).all():
-        raise FloatingPointError("the model produced numbers that are not finite")
+    check_finite(latents)
 
     # 4. Decode, apart from the denoising so that a cancel in between costs nothing
-    pictures = _decode(pipe, latents, on_step)
+    vae, shape = pipe.vae, (1, -1, 1, 1, 1)
+    latents = latents.to(pipe.device, vae.dtype)
+    mean = torch.tensor(vae.config.latents_mean).view(shape).to(latents)
+    std = torch.tensor(vae.config.latents_std).view(shape).to(latents)
+    # The Wan VAE decodes one latent frame after the other, in every tile.
+    calls = tiles(vae, latents.shape[3], latents.shape[4]) * int(latents.shape[2])
+    pictures = decode(vae, lambda: vae.decode(latents * std + mean, return_dict=False)[0], calls, on_step)
     pipe.settle()
     return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
 
 
-def _pipeline_for(pipe: WanPipe, request: Render) -> Any:
-    if request.first_frame is None and request.last_frame is None:
-        if pipe.text_to_video is None:
-            raise UnusableRequest(
-                words("This model needs a first frame.", "このモデルには最初のフレームの画像が必要です。")
-            )
-        return pipe.text_to_video
-    if pipe.image_to_video is None:
-        raise UnusableRequest(words("This model takes no image.", "このモデルは画像を入力できません。"))
-    if request.first_frame is None:
-        raise UnusableRequest(
-            words(
-                "This model takes a last frame only together with a first one.",
-                "最後のフレームだけの指定はできません。",
-            )
-        )
-    takes = pipe.last_frame
-    if request.last_frame is not None and takes == "no":
-        raise UnusableRequest(
-            words("This model takes no last frame.", "このモデルは最後のフレームを指定できません。")
-        )
-    if request.last_frame is None and takes == "needed":
-        raise UnusableRequest(
-            words("This model needs a last frame as well.", "このモデルには最後のフレームの画像も必要です。")
-        )
-    return pipe.image_to_video
+def _scheduler(pipe: WanPipe, request: Render, generator: torch.Generator) -> Any:
+    """The weights' own one, or the recipe's; fresh for every run."""
+    named = request.recipe.get("scheduler")
+    if named is None:
+        shift = request.flow_shift
+        names = [name for name in ("flow_shift", "shift") if name in pipe.scheduler.config]
+        return pipe.renew_scheduler(**{name: shift for name in names if shift is not None})
+    sigmas = [float(sigma) for sigma in request.recipe["sigmas"]]
+    scheduler = RECIPE_SCHEDULERS[named](shift=1.0)
+    # The pipelines name a number of steps only: the levels of the recipe are bound here.
+    levels = scheduler.set_timesteps
+    scheduler.set_timesteps = lambda count, device=None: levels(sigmas=sigmas, device=device)
+    if named == "lcm":
+        scheduler.step = partial(scheduler.step, generator=generator)
+    return scheduler
 
 
-def _image(path: str, width: int, height: int) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return cover(image, width, height)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
-        raise UnusableRequest(
-            words("The input image cannot be read.", "入力画像を読み込めません。")
-        ) from None
+def _reader(tokenizer: Any, encoder: Any) -> Any:
+    """Embeddings [1, length, dim]. Places after the prompt are zeros, as in training: the transformer attends to them."""
 
-
-def _scheduler(pipe: WanPipe, flow_shift: float | None) -> Any:
-    """A fresh scheduler: nothing of an earlier run, ended early or not, is left in it."""
-    config = pipe.scheduler.config
-    shift = {
-        name: flow_shift for name in ("flow_shift", "shift") if flow_shift is not None and name in config
-    }
-    return type(pipe.scheduler).from_config(config, **shift)
-
-
-def _embed(pipe: WanPipe, text: str, length: int) -> tuple[torch.Tensor, bool]:
-    """Embeddings [1, length, dim] on the device, and whether the text was cut.
-
-    Places after the prompt are zeros, as in training: the transformer attends to them.
-    """
-    key = hashlib.sha256(f"{length}\0{text}".encode()).hexdigest()
-    if key not in pipe.embeddings:
+    def read(text: str, length: int, device: torch.device) -> tuple[Embedded, bool]:
         cleaned = _clean(text)
-        cut = len(pipe.tokenizer(cleaned).input_ids) > length
-        batch = pipe.tokenizer(
+        cut = len(tokenizer(cleaned).input_ids) > length
+        batch = tokenizer(
             [cleaned],
             padding="max_length",
             max_length=length,
@@ -178,46 +248,8 @@ def _embed(pipe: WanPipe, text: str, length: int) -> tuple[torch.Tensor, bool]:
             return_attention_mask=True,
             return_tensors="pt",
         )
-        visits = pipe.plan.offload != "none" and not pipe.plan.text_on_cpu
-        if visits:
-            pipe.text_encoder.to(pipe.device)
-        try:
-            device = pipe.text_encoder.device
-            mask = batch.attention_mask.to(device)
-            hidden = pipe.text_encoder(batch.input_ids.to(device), mask).last_hidden_state
-        finally:
-            if visits:
-                pipe.text_encoder.to("cpu")
-        pipe.embeddings[key] = ((hidden * mask.unsqueeze(-1)).cpu(), cut)
-        while len(pipe.embeddings) > EMBEDDINGS_KEPT:
-            pipe.embeddings.popitem(last=False)
-    pipe.embeddings.move_to_end(key)
-    kept, cut = pipe.embeddings[key]
-    return kept.to(pipe.device), cut
+        mask = batch.attention_mask.to(device)
+        hidden = encoder(batch.input_ids.to(device), mask).last_hidden_state
+        return {"embeds": hidden * mask.unsqueeze(-1)}, cut
 
-
-def _decode(pipe: WanPipe, latents: torch.Tensor, on_step: OnStep) -> NDArray[np.uint8]:
-    """Frames (T, H, W, 3) of the latents; the Wan VAE decodes one latent frame after the other."""
-    vae, total, done = pipe.vae, int(latents.shape[2]), 0
-    on_step("decode", 0, total)
-
-    def after_chunk(*_: Any) -> None:
-        nonlocal done
-        done = min(done + 1, total)
-        on_step("decode", done, total)
-
-    shape = (1, -1, 1, 1, 1)
-    latents = latents.to(pipe.device, vae.dtype)
-    mean = torch.tensor(vae.config.latents_mean).view(shape).to(latents)
-    std = torch.tensor(vae.config.latents_std).view(shape).to(latents)
-    # Tiles are decoded one by one: how many there are is the VAE's own affair, so they are not counted.
-    counter = None if vae.use_tiling else vae.decoder.register_forward_hook(after_chunk)
-    try:
-        video = vae.decode(latents * std + mean, return_dict=False)[0]
-    finally:
-        if counter is not None:
-            counter.remove()
-    bytes_ = (video[0].float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-    pictures: NDArray[np.uint8] = bytes_.permute(1, 2, 3, 0).cpu().numpy()
-    on_step("decode", total, total)
-    return pictures
+    return read

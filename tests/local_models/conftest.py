@@ -155,12 +155,15 @@ def make_local(tmp_path: Path, picture: Path) -> Callable[..., Local]:
 
 
 @pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory, picture: Path, weights: "Folders") -> Iterator[Local]:
+def local(
+    tmp_path_factory: pytest.TempPathFactory, picture: Path, weights: "Folders", families: "dict[str, Family]"
+) -> Iterator[Local]:
     """One backend, and so one model process, for all tests that leave it healthy."""
     rows = [
         card("ti2v", weights.ti2v),
         card("two", weights.two_experts),
         card("scripted", weights.ti2v, SCRIPTED),
+        card("sound", families["ltx2"].folder, "local_models.ltx2", audio="optional"),
     ]
     scratch = tmp_path_factory.mktemp("scratch")
     config = BackendConfig(

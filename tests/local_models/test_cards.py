@@ -1,5 +1,6 @@
 """The shipped cards of our own device: complete, truthful about lengths and sizes, free of charge."""
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ import pytest
 
 import local_models
 from local_models._render import largest, render_of
+from local_models._weights import LORAS, PARTS
 from router.catalog import Catalog
 from router.contract.card import LostSubmit, ModelCard, Where
+from router.contract.errors import UnsupportedRequest
 from router.contract.fit import fit
-from router.contract.request import VideoRequest
+from router.contract.request import Task, VideoRequest
 from tests.local_models.conftest import OneImage
 
 CATALOG = Catalog.load()
@@ -46,7 +49,65 @@ def test_a_local_model_costs_nothing_and_may_be_sent_again(card: ModelCard) -> N
         size.width % local.size_multiple == size.height % local.size_multiple == 0 for size in card.sizes
     )
     assert largest(card)[2] == local.max_frames
-    assert local.licence == "Apache-2.0"
+    assert local.licence
+
+
+FREE = {"tiny", "wan2", "fastwan", "cogvideox-2b", "mochi"}
+RESTRICTIONS = {
+    "hunyuan": ("European Union", "United Kingdom", "South Korea"),
+    "ltx-2-": ("paid licence", "10 million"),
+    "ltx-video": ("conditions",),
+    "cogvideox-5b": ("registration",),
+}
+
+
+@pytest.mark.parametrize("card", LOCAL.values(), ids=LOCAL)
+def test_a_licence_says_its_restrictions(card: ModelCard) -> None:
+    assert card.local is not None
+    name = card.id.removeprefix("local/")
+    said = next((terms for start, terms in RESTRICTIONS.items() if name.startswith(start)), None)
+    if said is None:
+        assert name.startswith(tuple(FREE))
+        assert card.local.licence == "Apache-2.0"
+    else:
+        assert all(term in card.local.licence for term in said)
+
+
+@pytest.mark.parametrize("card", LOCAL.values(), ids=LOCAL)
+def test_the_code_of_every_card_is_there_and_what_it_names_beside_the_repository_has_a_place(
+    card: ModelCard,
+) -> None:
+    local = card.local
+    assert local is not None
+    code = Path(local_models.__file__).with_name(f"{local.pipeline.removeprefix('local_models.')}.py")
+    assert code.is_file()
+    assert local.revision is None or re.fullmatch(r"[0-9a-f]{40}", local.revision)
+    for file in card.wire.get("files", ()):
+        assert file.keys() <= {"repository", "revision", "file", "to"}
+        assert file["to"].split("/")[0] in {*PARTS, LORAS}
+        assert Path(file["to"]).suffix == Path(file["file"]).suffix
+    recipe = card.wire.get("recipe", {})
+    levels = recipe.get("sigmas") or recipe.get("timesteps")
+    if levels:
+        assert len(levels) == local.steps
+        assert levels == sorted(levels, reverse=True)
+        assert "steps" not in card.options
+        assert "steps" not in card.wire
+    if local.guidance <= 1:
+        assert not card.negative_prompt
+        assert not card.guidance
+
+
+@pytest.mark.parametrize(
+    "name", ["ltx-video-2b", "ltx-video-13b", "cogvideox-2b", "cogvideox-5b-i2v", "mochi-1"]
+)
+def test_a_japanese_prompt_does_not_fit_a_model_that_reads_english_only(name: str) -> None:
+    request = VideoRequest(prompt="赤い風船", prompt_language="ja", task=Task.TEXT_TO_VIDEO)
+    card = LOCAL[f"local/{name}"].model_copy(update={"tasks": (Task.TEXT_TO_VIDEO,)})
+    with pytest.raises(UnsupportedRequest, match="prompts in ja are not understood"):
+        fit(request, card, seed=1, inputs={})
+    for other in ("wan2.1-t2v-1.3b", "ltx-2-distilled", "hunyuan-video-1.5-t2v-480p"):
+        assert fit(request, LOCAL[f"local/{other}"], seed=1, inputs={}).prompt == "赤い風船"
 
 
 def test_only_the_shipped_model_is_for_demonstration_and_its_files_are_here() -> None:
@@ -66,6 +127,13 @@ def test_only_the_shipped_model_is_for_demonstration_and_its_files_are_here() ->
         ("local/wan2.1-t2v-1.3b", {"duration": 5, "aspect_ratio": "9:16"}, (480, 832, 81, 50)),
         ("local/wan2.2-ti2v-5b", {"duration": 3, "quality": "draft"}, (1280, 704, 73, 25)),
         ("local/wan2.2-t2v-a14b", {"resolution": "720p"}, (1280, 720, 81, 40)),
+        ("local/wan2.2-t2v-a14b-4step", {}, (832, 480, 81, 4)),
+        ("local/fastwan2.2-ti2v-5b", {}, (1280, 704, 121, 3)),
+        ("local/ltx-video-2b", {"duration": 2}, (832, 480, 49, 8)),
+        ("local/ltx-2-distilled", {"duration": 10, "resolution": "720p"}, (1280, 704, 241, 8)),
+        ("local/hunyuan-video-1.5-t2v-480p", {"quality": "draft"}, (848, 480, 121, 25)),
+        ("local/cogvideox-5b", {"duration": 3}, (720, 480, 25, 50)),
+        ("local/mochi-1", {"duration": 1}, (848, 480, 31, 64)),
     ],
 )
 def test_a_request_is_made_at_the_models_own_numbers(

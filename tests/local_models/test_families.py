@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 import pytest
 
 from local_models._clip import UnusableRequest
 from local_models._memory import LoadPlan
 from local_models._messages import Render
+from tests.local_models.conftest import follow, request
 
 if TYPE_CHECKING:
+    from local_models._runner import Local
     from tests.local_models.random_families import Family
     from tests.local_models.random_weights import Folders
 
@@ -141,7 +144,7 @@ def test_the_clip_is_the_one_that_the_plain_pipeline_makes(
         del more["guidance_scale"], more["max_sequence_length"]
         plain.guider = plain.guider.new(guidance_scale=3.0)
         plain.tokenizer_max_length = 24
-    size = {} if name == "hunyuan15-i2v" else {"width": 64, "height": 64}
+    size: dict[str, Any] = {} if name == "hunyuan15-i2v" else {"width": 64, "height": 64}
     if clip.first_frame is not None:
         from local_models._clip import open_image
 
@@ -276,11 +279,11 @@ def test_every_plan_makes_the_same_clip_within_its_precision(
 @pytest.mark.parametrize("name", [*NAMES, "wan"])
 def test_tiles_are_counted_as_they_are_decoded(loaded: Loaded, name: str) -> None:
     module, pipe, clip = loaded(name)
-    size = {"width": 160, "height": 160} if name.startswith("ltx") else {}
+    size: dict[str, Any] = {"width": 160, "height": 160} if name.startswith("ltx") else {}
     vae = pipe.vae
     untiled = module.generate(pipe, replace(clip, steps=2, guidance=1.0, recipe={}, **size)).frames
     kept = {key: value for key, value in vars(vae).items() if key.startswith(("tile_", "use_tiling"))}
-    small = {"tile_sample_min_height": 32, "tile_sample_min_width": 32}
+    small: dict[str, Any] = {"tile_sample_min_height": 32, "tile_sample_min_width": 32}
     if "tile_sample_stride_height" in kept:
         unit = 32 if name.startswith("ltx") else 16
         strides = ("tile_sample_stride_height", "tile_sample_stride_width")
@@ -290,7 +293,7 @@ def test_tiles_are_counted_as_they_are_decoded(loaded: Loaded, name: str) -> Non
         small = {}
     if name.startswith("hunyuan15"):
         small |= {"tile_latent_min_height": 2, "tile_latent_min_width": 2}
-        small["tile_overlap_factor"] = 0.5  # type: ignore[assignment]
+        small["tile_overlap_factor"] = 0.5
     decoded: list[int] = []
     hook = vae.decoder.register_forward_hook(lambda *_: decoded.append(1))
     seen: list[tuple[str, int, int]] = []
@@ -334,3 +337,24 @@ def test_the_numbers_for_the_planner_come_from_the_files(families: "dict[str, Fa
     assert found.text_b > 0
     assert found.vae_b > 0
     assert (found.image_b > 0) == (name == "hunyuan15-i2v")
+
+
+async def test_the_model_process_writes_frames_and_sound_into_one_file(
+    local: "Local", tmp_path: Path
+) -> None:
+    asked = request("local/sound", generate_audio=True, width=64, height=64, duration=17 / 8)
+    done = await follow(local, await local.submit(asked, key="j:a1"))
+    to = tmp_path / "clip.mp4"
+    await local.fetch(done.outputs[0], to)
+    with av.open(str(to)) as clip:
+        assert clip.streams.audio[0].codec_context.name == "aac"
+        sound = np.concatenate([frame.to_ndarray() for frame in clip.decode(audio=0)], axis=1)
+        rate = clip.streams.audio[0].rate
+    with av.open(str(to)) as clip:
+        assert len(list(clip.decode(video=0))) == done.details["frames"] == 17
+    assert abs(sound.shape[1] / rate - 17 / 8) < 0.15
+    assert np.abs(sound).max() > 0
+    quiet = await follow(local, await local.submit(request("local/sound"), key="j:a2"))
+    assert (quiet.details["width"], quiet.details["height"]) == (64, 64)
+    with av.open(str(quiet.outputs[0].path)) as clip:
+        assert not clip.streams.audio

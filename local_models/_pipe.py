@@ -1,0 +1,113 @@
+"""A loaded model of any family: its parts on the device as the plan says, where a run can be stopped, fresh state."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.hooks.group_offloading import apply_group_offloading
+
+from local_models._clip import OnStep
+from local_models._load import quantised
+from local_models._memory import LoadPlan
+from local_models._prompts import Prompts
+
+# diffusers is typed in part only.
+_offload_in_groups: Any = apply_group_offloading
+
+
+@dataclass
+class Pipe:
+    """What the model process keeps between two jobs."""
+
+    pipeline: Any
+    """The diffusers pipeline that owns the offload hooks. Its text encoders are taken out: `prompts` has them."""
+    prompts: Prompts
+    plan: LoadPlan
+    device: torch.device
+    scheduler: Any
+    """As the weights come; every run gets a fresh one made from it."""
+
+    @property
+    def vae(self) -> Any:
+        """The video's own; LTX-2 has another one for sound."""
+        return self.pipeline.vae
+
+    @property
+    def transformers(self) -> tuple[Any, ...]:
+        """One, or the two experts of Wan 2.2-A14B."""
+        pair = (getattr(self.pipeline, "transformer", None), getattr(self.pipeline, "transformer_2", None))
+        return tuple(module for module in pair if module is not None)
+
+    def stop_points(self) -> Iterator[torch.nn.Module]:
+        """Modules that run often enough for a hook on them to end a run within a step."""
+        for module in (*self.prompts.encoders, self.vae.encoder, self.vae.decoder, *self.transformers):
+            yield module
+            for child in module.modules():
+                if isinstance(child, torch.nn.ModuleList):
+                    yield from child
+
+    def settle(self) -> None:
+        """After a run that ended early: what was moved to the device goes back under offload."""
+        self.pipeline.maybe_free_model_hooks()
+
+    def renew_scheduler(self, **changes: Any) -> Any:
+        """A fresh scheduler in the pipeline: nothing of an earlier run, ended early or not, is left in it."""
+        self.pipeline.scheduler = type(self.scheduler).from_config(self.scheduler.config, **changes)
+        return self.pipeline.scheduler
+
+
+def place(pipe: Pipe, others: Sequence[torch.nn.Module] = ()) -> None:
+    """Precision, tiling and offload of the plan. `others`: small parts that lie beside the transformer."""
+    plan, device = pipe.plan, pipe.device
+    pipe.pipeline.set_progress_bar_config(disable=True)
+    if plan.vae_tiling:
+        pipe.vae.enable_tiling()
+    for transformer in pipe.transformers:
+        transformer.set_attention_backend(plan.attention)
+        if plan.layerwise_fp8 and not quantised(transformer):
+            transformer.enable_layerwise_casting(
+                storage_dtype=torch.float8_e4m3fn, compute_dtype=getattr(torch, plan.dtype)
+            )
+    resident: list[torch.nn.Module] = []
+    match plan.offload:
+        case "none":
+            stays = () if plan.text_on_cpu or plan.text_streamed else pipe.prompts.encoders
+            resident = [*pipe.transformers, pipe.vae, *others, *stays]
+        case "model":
+            pipe.pipeline.enable_model_cpu_offload(device=device)
+        case "group":
+            resident = [pipe.vae, *others]
+            _stream(pipe.transformers, device)
+    if plan.text_streamed:
+        _stream(pipe.prompts.encoders, device)
+    for module in resident:
+        module.to(device)
+
+
+def after_step(on_step: OnStep, steps: int) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+    """For `callback_on_step_end`: tells the progress, changes nothing."""
+
+    def told(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        on_step("denoise", index + 1, steps)
+        return tensors
+
+    return told
+
+
+def check_finite(latents: torch.Tensor) -> None:
+    """Raises FloatingPointError: a black or noisy clip is told as a failure, not handed out."""
+    if not torch.isfinite(latents).all():
+        raise FloatingPointError("the model produced numbers that are not finite")
+
+
+def _stream(modules: Iterable[torch.nn.Module], device: torch.device) -> None:
+    """Their leaves come to the device one after the other, the next one while the last one works."""
+    for module in modules:
+        _offload_in_groups(
+            module,
+            onload_device=device,
+            offload_device=torch.device("cpu"),
+            offload_type="leaf_level",
+            use_stream=device.type == "cuda",
+        )

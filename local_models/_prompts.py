@@ -1,0 +1,98 @@
+"""Prompts to embeddings: read once, kept by hash; the encoders are on the device only while they read."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from local_models._memory import LoadPlan
+
+EMBEDDINGS_KEPT = 64
+"""Prompt embeddings are kept by hash: a batch over one prompt or negative prompt encodes it once."""
+BYTES_KEPT = 4_000_000_000
+"""LTX-2 keeps every layer of its encoder: 385 MB per prompt in bf16. The others take 2 to 8 MB."""
+KEPT_AT_LEAST = 2
+"""A prompt and the negative one beside it."""
+
+Embedded = dict[str, torch.Tensor]
+"""Tensors by the name that the family's pipeline knows them under, each [1, ...]."""
+Read = Callable[[str, int, torch.device], tuple[Embedded, bool]]
+"""Text, most tokens and where to compute to embeddings, and whether the text was cut."""
+
+
+class Prompts:
+    """The text encoders of one loaded model, and what they made of the last texts."""
+
+    def __init__(
+        self, encoders: Sequence[torch.nn.Module], read: Read, plan: LoadPlan, device: torch.device
+    ) -> None:
+        """`read` is the family's own way to use the encoders; results come back on `device`."""
+        self.encoders = tuple(encoders)
+        self._read, self._device = read, device
+        self._reads_on = torch.device("cpu") if plan.text_on_cpu else device
+        self._visits = plan.offload != "none" and not (plan.text_on_cpu or plan.text_streamed)
+        self._kept: OrderedDict[str, tuple[Embedded, bool]] = OrderedDict()
+
+    def fill(self, texts: Iterable[str], length: int) -> None:
+        """Read every text that is not known yet in one visit of the encoders to the device."""
+        unknown = {_key(text, length): text for text in texts if _key(text, length) not in self._kept}
+        if not unknown:
+            return
+        with torch.no_grad(), self._visit():
+            for key, text in unknown.items():
+                found, cut = self._read(text, length, self._reads_on)
+                self._kept[key] = {name: tensor.cpu() for name, tensor in found.items()}, cut
+        self._forget()
+
+    def embed(self, text: str, length: int) -> tuple[Embedded, bool]:
+        """Embeddings on the device, and whether the text was cut at `length` tokens."""
+        self.fill([text], length)
+        key = _key(text, length)
+        self._kept.move_to_end(key)
+        kept, cut = self._kept[key]
+        return {name: tensor.to(self._device) for name, tensor in kept.items()}, cut
+
+    def _forget(self) -> None:
+        """The least used go, once there are too many or they take too much memory."""
+        while len(self._kept) > KEPT_AT_LEAST and (
+            len(self._kept) > EMBEDDINGS_KEPT or self._bytes() > BYTES_KEPT
+        ):
+            self._kept.popitem(last=False)
+
+    def _bytes(self) -> int:
+        return sum(tensor.nbytes for kept, _ in self._kept.values() for tensor in kept.values())
+
+    @contextmanager
+    def _visit(self) -> Iterator[None]:
+        try:
+            if self._visits:
+                for encoder in self.encoders:
+                    encoder.to(self._device)
+            yield
+        finally:
+            if self._visits:
+                for encoder in self.encoders:
+                    encoder.to("cpu")
+
+
+def reader(speaker: Any, tokenizer: Any, names: Sequence[str]) -> Read:
+    """For pipelines with diffusers' usual `encode_prompt`, whose results for the prompt are called `names`.
+
+    `speaker` is a pipeline of the family that has its text parts.
+    """
+
+    def read(text: str, length: int, device: torch.device) -> tuple[Embedded, bool]:
+        cut = len(tokenizer(text).input_ids) > length
+        found = speaker.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=length, device=device
+        )
+        return dict(zip(names, found, strict=False)), cut
+
+    return read
+
+
+def _key(text: str, length: int) -> str:
+    return hashlib.sha256(f"{length}\0{text}".encode()).hexdigest()
