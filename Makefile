@@ -9,7 +9,7 @@ READY := .venv/.ready
 CODE := router api_providers local_models ui
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test browser check format crash limits tiny-eval bench-policy bench-gateway bench-outage image image-check
+.PHONY: help demo serve test browser check format crash limits tiny-eval bench-policy bench-gateway bench-outage bench-gpu image image-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -69,3 +69,6 @@ image: ## the container image for an NVIDIA box (needs Docker)
 image-check: $(READY) ## lint Dockerfile.cuda and run its install steps in a clean folder; about 5 minutes
 	@$(BIN)/hadolint Dockerfile.cuda
 	@$(BIN)/python -m pytest -q -m slow tests/docker
+
+bench-gpu: $(READY) ## real-size local models with random weights at 8 to 24 GB, on an NVIDIA card (ARGS=--dry without one)
+	@$(BIN)/python -m benchmarks.gpu $(ARGS)

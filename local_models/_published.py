@@ -128,7 +128,7 @@ MODELS: tuple[Published, ...] = (
         timed=_WAN_14B_TIMED,
     ),
     Published(
-        r"ltx.*13b", 13.043, T5_B, 0.42, 4096, 16384, 48, (8, 32, 1), 8, per_token_time=True,
+        r"ltx.*13b", 13.043, T5_B, 1.247, 4096, 16384, 48, (8, 32, 1), 16, per_token_time=True,
         batched_guidance=True, decode_frames=WHOLE_CLIP, tile_pixels=512 * 512,
     ),
     Published(
@@ -136,7 +136,7 @@ MODELS: tuple[Published, ...] = (
         per_token_time=True, batched_guidance=True, decode_frames=WHOLE_CLIP, tile_pixels=512 * 512,
     ),
     Published(
-        r"ltx", 1.923, T5_B, 0.42, 2048, 8192, 28, (8, 32, 1), 8, per_token_time=True,
+        r"ltx", 1.923, T5_B, 1.247, 2048, 8192, 28, (8, 32, 1), 16, per_token_time=True,
         batched_guidance=True, decode_frames=WHOLE_CLIP, tile_pixels=512 * 512,
     ),
     Published(

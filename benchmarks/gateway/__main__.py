@@ -12,9 +12,10 @@ from pathlib import Path
 from benchmarks.gateway import litellm, players
 from benchmarks.gateway.behaviour import Outcome, Refuser, Stage
 from benchmarks.gateway.processes import NotStarted, Server
-from benchmarks.gateway.report import RESULTS, Report, machine, targets
+from benchmarks.gateway.report import RESULTS, Report, targets
 from benchmarks.gateway.speed import Effort, Figure, Subject, floor, measure
 from benchmarks.gateway.understudy import PROVIDERS, installation, understudy
+from benchmarks.machine import machine
 from tests.sandbox_process import SandboxProcess
 
 FINISHES_IN_S = 0.2
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="requests per measurement, for a quick look")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the two files")
     given = parser.parse_args(arguments)
-    about = machine()
+    about = machine("fastapi", "uvicorn")
     notes = list(NOTES)
     installed: Path | None = None
     if not given.no_litellm:

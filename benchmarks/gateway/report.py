@@ -1,15 +1,11 @@
 """The targets of the must-show line, and the tables: JSON for machines, Markdown for people."""
 
 import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from benchmarks.gateway.behaviour import Outcome
 from benchmarks.gateway.players import LITELLM_FOR_FREE
@@ -79,28 +75,6 @@ def targets(figures: Sequence[Figure]) -> list[Target]:
         ),
         Target("status c1 while idle, p99 in ms", of(OURS, "status", 1, "p99_ms"), 10, True),
     ]
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers depend on; nothing that names the machine or a folder."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return {
-        "cores": psutil.cpu_count(),
-        "cpu": model,
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "fastapi": version("fastapi"),
-        "uvicorn": version("uvicorn"),
-        "load_before": round(psutil.getloadavg()[0], 2),
-    }
 
 
 @dataclass(frozen=True)

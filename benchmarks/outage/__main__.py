@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gateway.report import machine
+from benchmarks.machine import machine
 from router.contract.job import Job, Status
 from router.contract.request import VideoRequest
 from router.gateway import EngineRole, Gateway

@@ -15,6 +15,7 @@ WAN = {"num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "
 SMALL = {**WAN, "num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30}
 TI2V = {**WAN, "num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30}
 TI2V_VAE = {"decoder_base_dim": 256, "base_dim": 160, "scale_factor_spatial": 16}
+LTX_095_VAE: dict[str, Any] = {"decoder_block_out_channels": [256, 512, 1024]}
 LTX_13B = {"num_attention_heads": 32, "attention_head_dim": 128, "num_layers": 48}
 COG_5B = {"num_attention_heads": 48, "num_layers": 42}
 
@@ -28,9 +29,9 @@ FAMILIES: list[Row] = [
         {"expand_timesteps": True},
     ),
     ("wan2.2-t2v-a14b", "wan", "WanTransformer3DModel", "AutoencoderKLWan", WAN, {}, {}),
-    ("ltx-video-13b", "ltx", "LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo", LTX_13B, {}, {}),
+    ("ltx-video-13b", "ltx", "LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo", LTX_13B, LTX_095_VAE, {}),
     ("ltx-2", "ltx2", "LTX2VideoTransformer3DModel", "AutoencoderKLLTX2Video", {}, {}, {}),
-    ("ltx-video", "ltx", "LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo", {}, {}, {}),
+    ("ltx-video", "ltx", "LTXVideoTransformer3DModel", "AutoencoderKLLTXVideo", {}, LTX_095_VAE, {}),
     (
         *("hunyuanvideo-1.5", "hunyuan15", "HunyuanVideo15Transformer3DModel"),
         *("AutoencoderKLHunyuanVideo15", {}, {}, {}),

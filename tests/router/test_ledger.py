@@ -25,7 +25,7 @@ At = Callable[[datetime], Tx]
 
 
 def books() -> At:
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False})
     metadata.create_all(engine)
     conn = engine.connect()
     return lambda now: Tx(conn, now)

@@ -25,7 +25,8 @@ def _at() -> At:
 
 
 def clock() -> At:
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    # Collected by whichever thread runs the collector then.
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False})
     metadata.create_all(engine)
     conn = engine.connect()
     return lambda seconds: Tx(conn, START + timedelta(seconds=seconds))

@@ -1,0 +1,1 @@
+"""Many clips of one model: our model process against a plain diffusers loop."""

@@ -1,0 +1,135 @@
+"""Twenty jobs of one model: our model process against a plain diffusers loop, on one machine in one run.
+
+Each round carries the same jobs through both, in alternating order; the ratio is of the medians. Loading is left out
+of it and shown beside it, and once added to both.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.bulk.sides import ROOT, Ours, Plain, card_of, renders
+from benchmarks.machine import machine
+from local_models._device import here
+from router.contract.card import ModelCard
+
+RESULTS = ROOT / "benchmarks" / "results"
+TI2V = "local/wan2.2-ti2v-5b"
+DISTILLED_STEPS = 4
+"""As FastWan's weights of the same shape: with 50 steps a round would take hours, and hide what surrounds the steps."""
+NO_CUDA = "no CUDA device here"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What both sides carry, and where."""
+
+    card: ModelCard
+    directory: Path
+    jobs: int
+    rounds: int
+    device: str = "cpu"
+    steps: int | None = None
+    """None: as many as the card says."""
+    cap_gb: float | None = None
+    """Both sides are held to so much of the card's memory."""
+
+
+async def compare(wanted: Wanted) -> dict[str, Any]:
+    """Seconds of both sides per round, and their ratio: above 1 is ours faster."""
+    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
+    with tempfile.TemporaryDirectory(prefix="understudy-bulk-") as folder:
+        work = renders(wanted.card, wanted.jobs, wanted.steps)
+        held = (wanted.device, wanted.cap_gb)
+        plain = Plain(wanted.directory, Path(folder), *held)
+        sides: dict[str, Ours | Plain] = {
+            "ours": Ours(wanted.card, wanted.directory, Path(folder) / "ours", *held),
+            "plain": plain,
+        }
+        try:
+            for side in sides.values():
+                await side.open(work[0])
+            for number in range(wanted.rounds):
+                order = list(sides) if number % 2 == 0 else list(reversed(sides))
+                for name in order:
+                    seconds[name].append(await sides[name].carry(work))
+        finally:
+            for side in sides.values():
+                await side.close()
+    load = {name: side.load_s for name, side in sides.items()}
+    middle = {name: median(found) for name, found in seconds.items()}
+    whole = {name: middle[name] + load[name] for name in sides}
+    return {
+        "model": wanted.card.id,
+        "device": wanted.device,
+        "cap_gb": wanted.cap_gb,
+        "plain_offload": plain.way,
+        "jobs": wanted.jobs,
+        "steps": work[0].steps,
+        "seconds": {name: [round(s, 3) for s in found] for name, found in seconds.items()},
+        "median_s": {name: round(s, 3) for name, s in middle.items()},
+        "load_s": {name: round(s, 2) for name, s in load.items()},
+        "ratio": round(middle["plain"] / middle["ours"], 3),
+        "ratio_with_load": round(whole["plain"] / whole["ours"], 3),
+    }
+
+
+async def on_a_card(jobs: int, rounds: int, cap_gb: float) -> dict[str, Any] | str:
+    """The same with TI2V-5B of random weights, whose speed is that of the real ones; a sentence where that cannot be."""
+    device = await asyncio.to_thread(here, "auto")
+    if device.facts.kind != "cuda" or device.problem is not None:
+        return NO_CUDA
+    from benchmarks.gpu.configs import MODELS
+    from benchmarks.gpu.weights import directory
+
+    model = next(model for model in MODELS if model.card == TI2V)
+    with tempfile.TemporaryDirectory(prefix="understudy-ti2v-") as folder:
+        weights = await asyncio.to_thread(directory, model, Path(folder))
+        card = card_of(TI2V)
+        return await compare(Wanted(card, weights, jobs, rounds, "cuda", DISTILLED_STEPS, cap_gb))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 when ours was not slower."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bulk", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cap-gb", type=float, default=12.0, help="both sides are held to it on a card")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    wanted = parser.parse_args(arguments)
+    before = machine("torch", "diffusers", "av")
+    weights = ROOT / "local_models" / "tiny" / "weights"
+    tiny = asyncio.run(compare(Wanted(card_of("local/tiny"), weights, wanted.jobs, wanted.rounds)))
+    card = asyncio.run(on_a_card(wanted.jobs, wanted.rounds, wanted.cap_gb))
+    at = datetime.now(UTC)
+    report = {"at": at.isoformat(timespec="seconds"), "machine": before, "tiny_cpu": tiny, "ti2v_cuda": card}
+    wanted.results.mkdir(parents=True, exist_ok=True)
+    file = wanted.results / f"{at:%Y-%m-%d}-bulk.json"
+    file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    for name, found in (("tiny, CPU", tiny), ("TI2V-5B, CUDA", card)):
+        sys.stdout.write(f"{name}: {_line(found)}\n")
+    sys.stdout.write(f"written: {file.name}\n")
+    return 0 if tiny["ratio"] >= 1 else 1
+
+
+def _line(found: dict[str, Any] | str) -> str:
+    if isinstance(found, str):
+        return found
+    ours, plain = found["median_s"]["ours"], found["median_s"]["plain"]
+    load = found["load_s"]
+    return (
+        f"{found['jobs']} jobs, ours {ours:.2f} s, plain loop {plain:.2f} s: ratio {found['ratio']:.2f}; "
+        f"loading {load['ours']:.1f} s and {load['plain']:.1f} s, with it {found['ratio_with_load']:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

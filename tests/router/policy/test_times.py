@@ -1,0 +1,204 @@
+"""When things start: lazy spill, the model that is loaded, the soonest common end, the second copy."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from router import policy
+from router.contract.request import Mode
+from router.policy import Ask, Learned, OfferFacts, Running
+from router.policy.cost import billed_share, failure_rate, safe_s, survival, times_of
+from router.policy.planning import Pass
+from router.pricing import to_micros
+from tests.router.policy.scenes import NOW, SURE, ask, card, device, facts, offer, waited
+
+ANT = offer("ant", "0.10")
+
+
+# -- lazy spill
+
+
+ANT_SMALL = offer("ant", "0.10", resolutions=("720p",))
+DOVE = offer("dove", None, hd_usd="0.90", resolutions=("1080p",))
+
+
+def crowd(due_s: float) -> list[Ask]:
+    """Large jobs, worth more to our own device than small ones, that fill it until then."""
+    return [ask(100 + n, due_s=due_s, resolution="1080p") for n in range(int(due_s / 100))]
+
+
+def test_a_job_that_the_cheap_server_refused_waits_for_it_as_long_as_is_safe() -> None:
+    full = facts(device(), ANT_SMALL, DOVE)
+    small = ask(due_s=1600, resolution="720p")
+    choice = policy.plan(full, [small, *crowd(1600)])["job000"]
+    # 3 x 115 s, 5 % of 1600 s and a minute before the deadline, 200 s for each large job that did not fit either.
+    assert choice.start_at is not None
+    assert (choice.start_at - NOW).total_seconds() == pytest.approx(1600 - 345 - 80 - 60 - 200, abs=201)
+    assert (choice.resolved, choice.wake_at, choice.planned) == (None, choice.start_at, "ant/clip")
+    assert choice.decision.reason.en.startswith("waits for ours/clip, which costs less")
+    assert [c.model for c in choice.decision.candidates] == ["ant/clip"]
+    later = policy.plan(full, [waited(ask(due_s=400, resolution="720p"), 1200), *crowd(400)])["job000"]
+    assert later.resolved is not None
+
+
+@pytest.mark.parametrize("mode", [Mode.CLOUD_FIRST, Mode.FASTEST])
+def test_other_modes_do_not_wait(mode: Mode) -> None:
+    full = facts(device(), ANT_SMALL, DOVE)
+    small = ask(due_s=1600, mode=mode, resolution="720p")
+    assert policy.plan(full, [small, *crowd(1600)])["job000"].resolved is not None
+
+
+def test_a_job_without_a_deadline_or_with_a_common_end_is_not_held() -> None:
+    full = facts(device(), ANT_SMALL, DOVE)
+    free = ask(resolution="720p")
+    common = replace(ask(1, due_s=9000, resolution="720p"), due=NOW + timedelta(seconds=900))
+    choices = policy.plan(full, [free, common, *crowd(900)])
+    assert [choices[job.id].planned for job in (free, common)] == ["ant/clip", "ant/clip"]
+    assert all(choices[job.id].resolved is not None for job in (free, common))
+
+
+def test_of_the_spilled_jobs_those_that_save_least_leave_first() -> None:
+    eel = offer("eel", None, hd_usd="0.30", resolutions=("1080p",))
+    small = [ask(n, due_s=1600, resolution="720p") for n in range(3)]
+    pass_ = Pass(facts(device(room=0), ANT_SMALL, eel), [*small, *crowd(1600), *crowd(1600)])
+    pass_.allot()
+    until = {w.ask.id: w.held_until for w in pass_.waiters if w.held_until}
+    large = [until[i] for i in until if i >= "job100"]
+    assert large
+    assert max(until[w.id] for w in small) < min(large)
+    assert until["job000"] - until["job001"] == pytest.approx(200)
+
+
+# -- our own device
+
+
+def two_models(loaded: str) -> tuple[OfferFacts, OfferFacts]:
+    wide = device(model="wide", resolutions=("1080p",), loaded=loaded == "wide", switch_s=60.0)
+    flat = device(model="flat", resolutions=("720p",), loaded=loaded == "flat", switch_s=60.0)
+    return wide, flat
+
+
+def test_the_loaded_model_goes_first_while_nobody_becomes_unsafe() -> None:
+    first, second = ask(1, due_s=2000, resolution="1080p"), ask(2, due_s=3000, resolution="720p")
+    choices = policy.plan(facts(*two_models("flat")), [first, second])
+    assert [i for i, c in choices.items() if c.resolved] == ["job002"]
+    urgent = ask(1, due_s=300, resolution="1080p")
+    choices = policy.plan(facts(*two_models("flat")), [urgent, second])
+    assert [i for i, c in choices.items() if c.resolved] == ["job001"]
+
+
+def test_what_saves_most_runs_before_what_is_due_a_little_earlier() -> None:
+    small = ask(1, due_s=2000, resolution="720p")
+    large = ask(2, due_s=2100, resolution="1080p")
+    choices = policy.plan(facts(device(), ANT_SMALL, DOVE), [small, large])
+    assert [i for i, c in choices.items() if c.resolved] == ["job002"]
+    assert choices["job001"].planned == "ours/clip"
+
+
+def test_a_device_that_keeps_some_jobs_at_hand_gets_that_many() -> None:
+    choices = policy.plan(facts(device(room=3)), [ask(n, due_s=9000) for n in range(6)])
+    assert sum(c.resolved is not None for c in choices.values()) == 3
+
+
+# -- the soonest end a budget buys
+
+
+def test_more_money_brings_the_common_end_closer() -> None:
+    snapshot = facts(device(), ANT)
+    jobs = [ask(n) for n in range(20)]
+    ends = [policy.soonest(snapshot, jobs, to_micros(Decimal(usd))) for usd in ("0", "0.5", "1.5", "5")]
+    times = [(end - NOW).total_seconds() for end in ends if end is not None]
+    assert times == sorted(times, reverse=True)
+    assert times[0] == pytest.approx(19 * 100 + 225, abs=120)
+    assert times[-1] < 300
+
+
+def test_a_plan_by_a_common_end_stays_within_its_budget() -> None:
+    snapshot = facts(device(), ANT)
+    jobs = [ask(n, due_s=90_000) for n in range(20)]
+    end, choices = policy.plan_by(snapshot, jobs, 700_000)
+    assert end is not None
+    assert sum(c.reserve for c in choices.values()) <= 700_000
+    assert sum(c.planned == "ant/clip" for c in choices.values()) >= 6
+    again, _ = policy.plan_by(snapshot, jobs, 0, by=end)
+    assert again == end
+
+
+def test_an_end_that_nothing_reaches_is_none() -> None:
+    assert policy.soonest(facts(), [ask()], 10) is None
+    assert policy.soonest(facts(ANT), [ask()], 1) is None
+    assert policy.soonest(facts(ANT), [], 0) == NOW
+
+
+# -- the second copy
+
+SLOW = offer("slow", "0.10", learned=replace(SURE, recent_s=(80.0,) * 89 + (800.0,) * 11))
+QUICK = offer("quick", "0.20", learned=replace(SURE, mean_s=50.0, recent_s=(50.0,) * 100))
+
+
+def running(ago: float, due_s: float, *, allowed: bool = True) -> Running:
+    job = ask(due_s=due_s, preferences={"allow_duplicate_spend": allowed})
+    return Running(job, "slow/clip", NOW - timedelta(seconds=ago))
+
+
+def test_a_running_job_that_became_slow_is_copied_once_it_would_miss_its_deadline() -> None:
+    snapshot = facts(SLOW, QUICK, can_hedge=True)
+    (hedge,) = policy.hedges(snapshot, [running(200, 150)])
+    assert (hedge.model, hedge.reserve) == ("quick/clip", 200_000)
+    assert policy.hedges(snapshot, [running(200, 3000)]) == []
+    assert policy.hedges(snapshot, [running(10, 400)]) == []
+
+
+def test_no_copy_without_permission_money_an_engine_or_at_home() -> None:
+    late = running(200, 150)
+    assert policy.hedges(facts(SLOW, QUICK), [late]) == []
+    able = facts(SLOW, QUICK, can_hedge=True)
+    assert policy.hedges(able, [running(200, 150, allowed=False)]) == []
+    assert policy.hedges(replace(able, money=policy.Money(day=100_000)), [late]) == []
+    assert policy.hedges(facts(SLOW, device(), can_hedge=True), [late]) == []
+    assert policy.hedges(able, [replace(late, model="gone/clip")]) == []
+    assert policy.hedges(able, [running(200, -5)]) == []
+
+
+def test_only_a_job_that_may_be_copied_counts_on_the_copy() -> None:
+    tail = OfferFacts(card("tail", "0.10"), learned=replace(SURE, p99_s=900.0))
+    plain, copied = ask(due_s=500), ask(due_s=500, preferences={"allow_duplicate_spend": True})
+    snapshot = facts(tail, QUICK, can_hedge=True)
+    assert policy.decide(snapshot, plain).planned == "quick/clip"
+    assert policy.decide(snapshot, copied).planned == "tail/clip"
+
+
+# -- the numbers behind it
+
+
+def test_failure_rates_start_with_half_a_failure_in_ten_and_what_is_documented_counts() -> None:
+    assert failure_rate(Learned()) == pytest.approx(0.05)
+    assert failure_rate(Learned(results=40, failures=9.5)) == pytest.approx(0.2)
+    assert failure_rate(Learned(results=50, failures=60)) == 0.95
+    assert billed_share(Learned(), "maybe") == pytest.approx(0.5)
+    assert billed_share(Learned(failures=3, billed_failures=3), "never") == 0.0
+
+
+def test_an_offer_we_do_not_know_yet_gets_more_than_twice_its_documented_time() -> None:
+    new = offer("new", "1", sure=False, seconds=60)
+    times = times_of(new)
+    assert (times.known, times.p99) == (False, pytest.approx(132))
+    assert safe_s(facts(), new, times, float("inf"), False) == pytest.approx(142)
+    home = device()
+    assert safe_s(facts(), home, times_of(home), 50.0, False) == pytest.approx(
+        115 + 50 * 0.5 / 60 / 0.02 + 10
+    )
+    cold = device(loaded=False, switch_s=40.0)
+    assert safe_s(facts(), cold, times_of(cold), 50.0, False) == pytest.approx(
+        165 + 50 * 0.5 / 60 / 0.02 - 0.0
+    )
+
+
+def test_the_chance_to_take_longer_falls_from_one_and_never_reaches_zero() -> None:
+    for some in (ANT, SLOW, offer("new", "1", sure=False)):
+        chances = [survival(some, s) for s in (0, 1, 50, 99, 101, 130, 500, 5000)]
+        assert chances == sorted(chances, reverse=True)
+        assert chances[0] == 1.0
+        assert chances[-1] > 0.0
