@@ -1,12 +1,16 @@
 """One sentence for a decision: why there, or why nowhere, in both languages."""
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from router.contract.job import Rejected
 from router.contract.request import Mode, VideoRequest
 from router.contract.words import Words, words
-from router.policy.snapshot import Offered
+
+if TYPE_CHECKING:
+    from router.policy.options import Option
 
 MONEY_CODES = frozenset({"max_usd", "budget", "too_expensive", "price_unknown"})
 """Rejections that are about money and nothing else."""
@@ -34,10 +38,12 @@ def nearest(rejected: Sequence[Rejected]) -> Rejected | None:
     )
 
 
-def why_candidate(house: bool, usd: Decimal | None, late: bool) -> Words:
+def why_candidate(house: bool, usd: Decimal | None, late: bool, unsafe: bool) -> Words:
     """A word or two beside a candidate."""
     if late:
         return words("expected after the deadline", "期限に間に合わない見込みです")
+    if unsafe:
+        return words("may come after the deadline", "期限に間に合わない可能性があります")
     if house:
         return words("our own device, no bill", "自前のデバイス(請求なし)")
     return words("price not known", "価格不明") if usd is None else words("cloud", "クラウド")
@@ -60,7 +66,7 @@ _BLOCKED = (
 
 
 def why_chosen(
-    request: VideoRequest, mode: Mode, best: Offered, rejected: Sequence[Rejected], named: set[str]
+    request: VideoRequest, mode: Mode, best: "Option", rejected: Sequence[Rejected], named: frozenset[str]
 ) -> Words:
     """One sentence; for the understudy it says what kept the cloud off the stage."""
     if best.tier > 0:
@@ -71,15 +77,35 @@ def why_chosen(
             f"stands in for {request.model}" + (f": {why.en}" if why.en else ""),
             f"{request.model} の代役" + (f": {why.ja}" if why.ja else ""),
         )
-    blocked = [r for r in rejected if r.code in _BLOCKED and r.backend != best.candidate.backend]
+    blocked = [r for r in rejected if r.code in _BLOCKED and r.backend != best.offer.card.backend]
     if best.house and mode is Mode.CLOUD_FIRST and blocked:
         reasons = join(list(_distinct(blocked).values())[:3])
         return words(f"local stands in: {reasons.en}", f"ローカルが代役: {reasons.ja}")
-    if request.model == best.candidate.model:
+    if request.model == best.model:
         return words("the model that was named", "指定されたモデルです")
     if best.house and mode is Mode.CLOUD_FIRST:
         return words("local: no cloud model can do it", "ローカル: 対応できるクラウドモデルがありません")
     return _MODE_WORDS[mode, best.house]
+
+
+def saves_more(jobs: int, least: float, mine: float, per_second: bool) -> Words:
+    """Why a full offer refused a job: what the jobs it keeps save there, and what this one would."""
+    if jobs == 0:
+        return words("all its places are taken", "同時実行数の上限に達しています")
+    en, ja = (" per second", "1 秒あたり ") if per_second else ("", "")
+    many = "1 job saves" if jobs == 1 else f"{jobs} jobs save"
+    if math.isinf(least) or least <= mine:
+        return words(
+            f"{many} as much{en} and go first", f"同じ額以上を節約する {jobs} 件のジョブが先に入ります"
+        )
+    return words(
+        f"{many} more{en} (at least ${_short(least)}; this one ${_short(mine)})",
+        f"より多く節約するジョブが {jobs} 件あります({ja}最低 ${_short(least)}、このジョブは ${_short(mine)})",
+    )
+
+
+def _short(usd: float) -> str:
+    return f"{max(usd, 0.0):.4f}".rstrip("0").rstrip(".") if usd >= 0.0001 or usd <= 0 else f"{usd:.6f}"
 
 
 _MODE_WORDS = {

@@ -1,16 +1,18 @@
-"""Why an offer cannot or may not take a job, each reason in words with the time at which it ends, if it does."""
+"""Why an offer may not take a job, each reason in words with the time at which it ends, if it does."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from router.contract.card import ModelCard, ResolvedRequest, Where
-from router.contract.errors import RateLimited, Unavailable
+from router.contract.card import ModelCard, Where
+from router.contract.errors import GenerationFailed, RateLimited, Unavailable
 from router.contract.job import Rejected
 from router.contract.request import Mode, Substitutes, VideoRequest
 from router.contract.words import Words, words
-from router.policy.snapshot import Ask, Facts, OfferFacts, View
-from router.pricing import Estimate, from_micros, money, to_micros
+from router.policy.fitted import Fitted
+from router.policy.snapshot import Ask, Facts, Money
+from router.pricing import from_micros, money, to_micros
 
 AGAIN_AFTER = timedelta(seconds=30)
 """A job comes back to an offer that was unavailable no sooner than this."""
@@ -46,7 +48,7 @@ def not_asked_for(
             "forbidden",
             words("not among the allowed backends", "許可されたバックエンドに含まれていません"),
         )
-    if {card.backend, card.id, card.family} & set(pref.forbid):
+    if pref.forbid and {card.backend, card.id, card.family} & set(pref.forbid):
         return reject(card, "forbidden", words("forbidden by the request", "リクエストで禁止されています"))
     if tier is None:
         return reject(card, "model", words("another model was named", "別のモデルが指定されています"))
@@ -54,6 +56,8 @@ def not_asked_for(
         return reject(
             card, "mode", words("local-only: nothing leaves the house", "local-only: 外部には送信しません")
         )
+    if not (card.only_when_named or card.demo):
+        return None
     named = names(request.model, card) or bool({card.backend, card.id} & set(pref.backends))
     if card.only_when_named and not named:
         return reject(card, "demo", words("runs only when it is named", "名前を指定した場合のみ実行されます"))
@@ -70,45 +74,19 @@ def not_asked_for(
 
 
 def money_says(
-    facts: Facts, ask: Ask, view: View, card: ModelCard, resolved: ResolvedRequest, price: Estimate | None
+    facts: Facts, ask: Ask, card: ModelCard, made: Fitted, local_full_usd: Decimal | None
 ) -> Rejected | None:
-    """Caps, budgets and the user's own threshold."""
-    pref, money_left = ask.request.preferences, facts.money
-    house = card.where is Where.HOUSE
-    project = ask.request.project
-    project_left = money_left.project_day.get(project) if project else None
+    """Caps, budgets and the user's own thresholds; what other jobs of this pass take comes later."""
+    pref, price = ask.request.preferences, made.price
     if price is None:
-        capped = pref.max_usd is not None or any(
-            x is not None for x in (money_left.day, money_left.month, project_left)
-        )
-        capped = capped or facts.too_expensive_per_second is not None
-        if capped and not pref.allow_unknown_price:
-            return reject(
-                card,
-                "price_unknown",
-                words(
-                    "its price is not known and a cap or budget applies (preferences.allow_unknown_price allows it)",
-                    "価格が不明で、上限または予算が設定されています(preferences.allow_unknown_price で許可できます)",
-                ),
-            )
+        return _unknown_price(facts, ask, card)
+    if made.most == 0:
         return None
-    most = to_micros(price.most_usd)
-    if most == 0:
-        return None
-    threshold = facts.too_expensive_per_second
-    per_second = price.usd / Decimal(str(resolved.duration or 1))
-    if not house and threshold is not None and per_second > threshold:
-        limit = money(threshold)
-        return reject(
-            card,
-            "too_expensive",
-            words(
-                f"${money(round(per_second, 4))} per second is above the limit of ${limit}",
-                f"1 秒あたり ${money(round(per_second, 4))} は上限 ${limit} を超えています",
-            ),
-            usd=price.usd,
-        )
-    if pref.max_usd is not None and ask.spent + most > to_micros(pref.max_usd):
+    if card.where is not Where.HOUSE:
+        no = _too_expensive(facts, card, made, price.usd, local_full_usd)
+        if no is not None:
+            return no
+    if pref.max_usd is not None and ask.spent + made.most > to_micros(pref.max_usd):
         left = money(from_micros(max(to_micros(pref.max_usd) - ask.spent, 0)))
         return reject(
             card,
@@ -119,16 +97,107 @@ def money_says(
             ),
             usd=price.usd,
         )
+    return over_budget(Purse(facts.money), ask, card, made)
+
+
+def _unknown_price(facts: Facts, ask: Ask, card: ModelCard) -> Rejected | None:
+    pref, left = ask.request.preferences, facts.money
+    project = ask.request.project
+    limits = (
+        pref.max_usd,
+        left.day,
+        left.month,
+        left.project_day.get(project) if project else None,
+        facts.too_expensive_per_second,
+        facts.too_expensive_multiple,
+        facts.pace_left,
+    )
+    if pref.allow_unknown_price or all(limit is None for limit in limits):
+        return None
+    return reject(
+        card,
+        "price_unknown",
+        words(
+            "its price is not known and a cap or budget applies (preferences.allow_unknown_price allows it)",
+            "価格が不明で、上限または予算が設定されています(preferences.allow_unknown_price で許可できます)",
+        ),
+    )
+
+
+def _too_expensive(
+    facts: Facts, card: ModelCard, made: Fitted, usd: Decimal, local_full_usd: Decimal | None
+) -> Rejected | None:
+    threshold = facts.too_expensive_per_second
+    per_second = usd / Decimal(str(made.duration or 1))
+    if threshold is not None and per_second > threshold:
+        limit = money(threshold)
+        return reject(
+            card,
+            "too_expensive",
+            words(
+                f"${money(round(per_second, 4))} per second is above the limit of ${limit}",
+                f"1 秒あたり ${money(round(per_second, 4))} は上限 ${limit} を超えています",
+            ),
+            usd=usd,
+        )
+    multiple = facts.too_expensive_multiple
+    if multiple is not None and local_full_usd is not None and usd > multiple * local_full_usd:
+        full = money(round(local_full_usd, 4))
+        return reject(
+            card,
+            "too_expensive",
+            words(
+                f"${money(usd)} is more than {multiple} times what our own device costs in full (${full})",
+                f"${money(usd)} は自前のデバイスの総コスト (${full}) の {multiple} 倍を超えています",
+            ),
+            usd=usd,
+        )
+    return None
+
+
+@dataclass
+class Purse:
+    """What the budgets still allow, and what the jobs of this pass have taken of it, in micro-dollars."""
+
+    money: Money
+    pace: int | None = None
+    spent: int = 0
+
+    def __post_init__(self) -> None:
+        """Nothing is taken yet."""
+        self.by_project: dict[str, int] = {}
+
+    def take(self, project: str | None, most: int) -> None:
+        """One job starts."""
+        self.spent += most
+        if project:
+            self.by_project[project] = self.by_project.get(project, 0) + most
+
+    def left(self, project: str | None) -> int | None:
+        """The most that one more job may cost; None without any budget."""
+        lefts = [x - self.spent for x in (self.money.day, self.money.month, self.pace) if x is not None]
+        mine = self.money.project_day.get(project) if project else None
+        if mine is not None:
+            lefts.append(mine - self.by_project.get(project or "", 0))
+        return min(lefts, default=None)
+
+
+def over_budget(purse: Purse, ask: Ask, card: ModelCard, made: Fitted) -> Rejected | None:
+    """Which budget does not hold this reservation any more, and when that budget turns."""
+    most, money_left, project = made.most, purse.money, ask.request.project
+    if most == 0 or made.price is None:
+        return None
+    project_left = money_left.project_day.get(project) if project else None
     lefts = (
         (
             f"project {project}",
             project_left,
-            view.by_project.get(project or "", 0),
+            purse.by_project.get(project or "", 0),
             "the project's budget",
             "プロジェクト予算",
         ),
-        ("day", money_left.day, view.spent, "today's budget", "本日の予算"),
-        ("month", money_left.month, view.spent, "this month's budget", "今月の予算"),
+        ("day", money_left.day, purse.spent, "today's budget", "本日の予算"),
+        ("month", money_left.month, purse.spent, "this month's budget", "今月の予算"),
     )
     for name, left_micros, taken, en, ja in lefts:
         if left_micros is not None and most > left_micros - taken:
@@ -138,62 +207,48 @@ def money_says(
                 card,
                 "budget",
                 words(
-                    f"${money(price.most_usd)} does not fit {en}: ${left} left",
-                    f"${money(price.most_usd)} は{ja}に収まりません(残り ${left})",
+                    f"${money(made.price.most_usd)} does not fit {en}: ${left} left",
+                    f"${money(made.price.most_usd)} は{ja}に収まりません(残り ${left})",
                 ),
-                usd=price.usd,
+                usd=made.price.usd,
                 ready_at=turns_at if most <= money_left.caps.get(name, most) else None,
             )
     return None
 
 
-def cannot_start(
-    facts: Facts, ask: Ask, view: View, offer: OfferFacts, price: Estimate | None
+def ahead_of_pace(facts: Facts, spent: int, card: ModelCard, made: Fitted) -> Rejected | None:
+    """The day's budget runs ahead of the clock: this job's money is not due yet."""
+    if facts.pace_left is None or made.most == 0 or made.price is None or card.where is Where.HOUSE:
+        return None
+    missing = made.most - (facts.pace_left - spent)
+    if missing <= 0:
+        return None
+    ready = facts.now + timedelta(seconds=missing / facts.pace_per_s) if facts.pace_per_s > 0 else None
+    return reject(
+        card,
+        "too_expensive",
+        words(
+            "today's budget runs ahead of the clock; it is due later",
+            "本日の予算の消化が予定より早いため、後で開始します",
+        ),
+        usd=made.price.usd,
+        ready_at=ready or facts.money.day_turns_at,
+    )
+
+
+def tried_here(
+    facts: Facts, ask: Ask, card: ModelCard, usd: Decimal | None, patient: bool
 ) -> Rejected | None:
-    """It could do the job, but not now."""
-    card, usd = offer.card, price.usd if price else None
-    no = _tried_here(facts, ask, card, usd)
-    if no is not None:
-        return no
-    if offer.rest is not None:
-        return offer.rest.model_copy(update={"usd": usd})
-    if offer.half_open and card.id in view.probed:
-        return reject(
-            card,
-            "breaker_open",
-            words("one probe is on its way after an outage", "障害後の確認ジョブを 1 件送信中です"),
-            usd=usd,
-            ready_at=facts.now + AGAIN_AFTER,
-        )
-    if offer.free_at is not None and offer.free_at > facts.now:
-        at = offer.free_at.strftime("%H:%M:%S")
-        return reject(
-            card,
-            "rate_limited",
-            words(f"its rate limit is used up until {at} UTC", f"レート制限に達しています({at} UTC まで)"),
-            usd=usd,
-            ready_at=offer.free_at,
-        )
-    room = view.room.get(card.id)
-    backend_room = view.backend_room.get(card.backend)
-    if (room is not None and room <= 0) or (backend_room is not None and backend_room <= 0):
-        return reject(
-            card,
-            "busy",
-            words("all its places are taken", "同時実行数の上限に達しています"),
-            usd=usd,
-            ready_at=facts.now + timedelta(seconds=max(offer.seconds, 1.0)),
-        )
-    return None
-
-
-def _tried_here(facts: Facts, ask: Ask, card: ModelCard, usd: Decimal | None) -> Rejected | None:
-    """What this job's own earlier attempts say about the offer."""
+    """What this job's own earlier attempts say about the offer; who is `patient` waits for its price (`cheapest`)."""
     for tried in reversed(ask.tried):
         # A backend that could not be reached a moment ago is not asked again under another model's name.
         down = tried.code == Unavailable.code and tried.model.partition("/")[0] == card.backend
         if tried.free_retry or not (down or tried.model == card.id):
             continue
+        if tried.accepted and patient and tried.code == GenerationFailed.code:
+            # A failure is part of the price: once more there, unless it failed twice.
+            if sum(1 for t in ask.tried if t.model == card.id and t.accepted) < 2:
+                return None
         if tried.accepted:
             text = words("already failed for this job", "このジョブですでに失敗しています")
             return reject(card, "tried", text, usd=usd)
@@ -214,6 +269,8 @@ def refused_lately(facts: Facts, ask: Ask, card: ModelCard) -> bool:
 
     Two models of one backend that both refuse, or one where no limit of its own is documented, mean the account.
     """
+    if not ask.tried:
+        return False
     lately = {
         t.model
         for t in ask.tried

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from router.contract.card import InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import Misfit
-from router.contract.job import Candidate, Decision, Rejected
+from router.contract.job import Decision, Rejected
 from router.contract.request import FrameType, Mode, Substitutes, VideoRequest
 
 
@@ -28,6 +28,8 @@ class Learned:
     p99_s: float | None = None
     price_factor: Decimal = Decimal(1)
     """Last bill divided by its estimate."""
+    recent_s: Sequence[float] = ()
+    """The latest times from acceptance to the clip, in any order: what `hedge` reads; empty: from the quantiles."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class OfferFacts:
     @property
     def seconds(self) -> float:
         """Expected seconds of one job, without waiting."""
-        return self.mean_s if self.mean_s is not None else self.card.typical_seconds
+        if self.mean_s is not None:
+            return self.mean_s
+        return self.learned.mean_s if self.learned.mean_s is not None else self.card.typical_seconds
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,17 @@ class Ask:
     """Reserved and billed by its earlier attempts, micro-dollars."""
     tried: Sequence[Tried] = ()
     created_at: datetime | None = None
+    due: datetime | None = None
+    """Plan it for this time instead of its deadline (`soonest`): it starts at once, and is never called late for it."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """An accepted attempt that may deserve a second one beside it (`hedge`)."""
+
+    ask: Ask
+    model: str
+    started_at: datetime
 
 
 @dataclass(frozen=True)
@@ -123,6 +138,22 @@ class Facts:
     patience_s: float = 0.0
     electricity_per_s: Decimal = Decimal(0)
     """US dollars per second of work on our own device; orders `cheapest`, never billed."""
+    value_of_deadline_usd: Decimal = Decimal(5)
+    """What a kept deadline is worth: weighs a refusal that would miss it, and a hedge."""
+    tick_s: float = 20.0
+    """The longest time between two looks."""
+    default_deadline_s: float = 900.0
+    """What a job without a deadline is planned with; never failed or called late for it."""
+    too_expensive_multiple: Decimal | None = None
+    """Cloud prices above this multiple of what our own device would cost in full are too expensive."""
+    local_full_usd_per_s: Decimal = Decimal(0)
+    """What a second of work on our own device costs in full (purchase, upkeep, electricity at its utilisation)."""
+    pace_left: int | None = None
+    """Micro-dollars that may be spent now if the day's budget shall last the day; None: no pacing."""
+    pace_per_s: float = 0.0
+    """Micro-dollars by which `pace_left` grows each second."""
+    can_hedge: bool = False
+    """Whether whoever carries attempts can carry a second one of the same job."""
 
 
 @dataclass(frozen=True)
@@ -135,32 +166,12 @@ class Choice:
     """Micro-dollars."""
     wake_at: datetime | None = None
     """When to look again although nothing happened."""
+    planned: str | None = None
+    """Where it is expected to run (a card's id), now or later; None while nothing can take it."""
+    start_at: datetime | None = None
+    """When it is expected to start there."""
+    late: bool = False
+    """No offer is expected to make it safely before its deadline."""
     hopeless: bool = False
     """Nothing will ever take it as things are."""
     misfits: tuple[Misfit, ...] = ()
-
-
-@dataclass(frozen=True)
-class View:
-    """What earlier jobs of the same planning pass have taken."""
-
-    room: Mapping[str, int | None] = field(default_factory=dict)
-    backend_room: Mapping[str, int] = field(default_factory=dict)
-    probed: set[str] = field(default_factory=set)
-    spent: int = 0
-    by_project: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Offered:
-    """A candidate with what is needed to order and start it."""
-
-    candidate: Candidate
-    resolved: ResolvedRequest
-    reserve: int
-    tier: int
-    house: bool
-    cost: Decimal
-    late: bool
-    refused: bool
-    """A rate limit turned this job away here a moment ago."""

@@ -9,6 +9,7 @@ import pytest
 from router import policy
 from router.contract.request import Mode
 from router.policy import Ask, Learned, OfferFacts, Running
+from router.policy import fitted as memory
 from router.policy.cost import billed_share, failure_rate, safe_s, survival, times_of
 from router.policy.planning import Pass
 from router.pricing import to_micros
@@ -202,3 +203,57 @@ def test_the_chance_to_take_longer_falls_from_one_and_never_reaches_zero() -> No
         assert chances == sorted(chances, reverse=True)
         assert chances[0] == 1.0
         assert chances[-1] > 0.0
+
+
+# -- cloud offers with places of their own
+
+
+def test_a_full_cloud_offer_is_waited_for_too_and_lets_in_first_who_saves_most() -> None:
+    one = offer("bee", "0.05", hd_usd="0.05", room=1)
+    dear = offer("lynx", "0.10", hd_usd="1.00")
+    jobs = [ask(1, due_s=520, resolution="720p"), ask(2, due_s=530, resolution="1080p")]
+    choices = policy.plan(facts(one, dear), [*jobs, *(ask(n, due_s=900) for n in range(3, 12))])
+    assert [i for i, c in choices.items() if c.resolved and c.planned == "bee/clip"] == ["job002"]
+    held = [c for c in choices.values() if c.resolved is None and c.planned == "lynx/clip"]
+    assert held
+    assert all(c.decision.reason.en.startswith("waits for bee/clip, which costs less") for c in held)
+
+
+def test_starts_in_one_second_and_places_taken_twice_over_are_counted() -> None:
+    quick = offer("bee", "0.05", starts_per_second=2)
+    choices = policy.plan(facts(quick), [ask(n, due_s=900) for n in range(3)])
+    assert sum(c.resolved is not None for c in choices.values()) == 2
+    ends = tuple(NOW + timedelta(seconds=s) for s in (10, 20, 40))
+    over = offer("bee", "0.05", room=-1, busy_until=ends)
+    assert policy.decide(facts(over), ask(due_s=900)).start_at == NOW + timedelta(seconds=20)
+    lost = offer("bee", "0.05", room=0)
+    assert policy.decide(facts(lost), ask(due_s=900)).start_at == NOW + timedelta(seconds=100)
+
+
+def test_a_day_that_is_used_up_before_all_have_started_keeps_the_rest_waiting() -> None:
+    few = offer("bee", "0.05", starts_per_day=5, left_today=2)
+    choices = policy.plan(facts(few), [ask(n, due_s=900) for n in range(3)])
+    assert sum(c.resolved is not None for c in choices.values()) == 2
+    (third,) = [c for c in choices.values() if c.resolved is None]
+    assert not third.hopeless
+    assert third.wake_at is not None
+
+
+def test_a_house_account_with_a_limit_hands_over_no_more_than_that() -> None:
+    snapshot = facts(device(room=4), backend_room={"ours": 2})
+    choices = policy.plan(snapshot, [ask(n, due_s=9000) for n in range(4)])
+    assert sum(c.resolved is not None for c in choices.values()) == 2
+
+
+def test_no_copy_goes_to_an_offer_that_is_full() -> None:
+    full = replace(QUICK, room=0)
+    assert policy.hedges(facts(SLOW, full, can_hedge=True), [running(200, 150)]) == []
+
+
+def test_plans_stay_the_same_when_more_is_remembered_than_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_MOST", 50)
+    before = policy.plan(facts(device(), ANT), [ask(n, due_s=900) for n in range(4)])
+    for length in ("720p", "1080p"):
+        for seed in (None, 3):
+            policy.decide(facts(ANT, DOVE), ask(resolution=length, seed=seed))
+    assert policy.plan(facts(device(), ANT), [ask(n, due_s=900) for n in range(4)]) == before
