@@ -57,9 +57,12 @@ class Child:
         """When it last said something, or was given something to do (monotonic seconds)."""
         self.loaded: str | None = None
         """Card id of the loaded model."""
+        self.planned = (0, 0, 0)
+        """Width, height and frames that the loaded model was planned for."""
         self.loading: str | None = None
         self.hung = False
         """True once it was ended for its silence."""
+        self.killed_at: float | None = None
         self._log = log
         self._on_message, self._on_exit, self._on_tick = on_message, on_exit, on_tick
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,6 +96,7 @@ class Child:
         """End it without asking."""
         with self._lock:
             self._stopping = True
+            self.killed_at = self.killed_at or time.monotonic()
             if self._process is not None:
                 self._process.kill()
 

@@ -4,89 +4,62 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
-from pathlib import Path
-
-from pydantic import JsonValue
+from collections.abc import Callable
+from itertools import islice
 
 from local_models._child import Child
+from local_models._failures import CANCELLED
 from local_models._messages import (
     Cancel,
     Done,
     Failed,
     FailureKind,
+    Left,
     Load,
     Loaded,
     LoadFailed,
     Message,
     Render,
+    Rendered,
     Run,
     Step,
 )
-from local_models._render import largest
-from router.contract.card import ModelCard
+from local_models._ticket import Patience, Ticket
 from router.contract.errors import Cancelled, GatewayError, GenerationFailed, OutOfMemory
 from router.contract.words import Words, words
 
 log = logging.getLogger(__name__)
 
-IDLE_UNLOAD_S = 600.0
-STEP_LIMIT_S = 900.0
-"""Silence of the process within a job after which it counts as hung. The slowest step we know of, a 14B model
-streamed into 8 GB, stays below two minutes."""
-LOAD_LIMIT_S = 1800.0
-"""The same while a model is loaded: 60 GB from a slow disk."""
 SAME_MODEL_RUN = 4
 """How many jobs of the loaded model may pass a job that needs another one."""
+AHEAD = 16
+"""How many waiting jobs have their prompts read together with the one that begins."""
 KEPT_TICKETS = 1000
 _PHASES = {"encode": (0.05, 0.08), "denoise": (0.08, 0.90), "decode": (0.90, 0.98), "write": (0.98, 1.0)}
 """Share of the progress bar, after loading."""
 
 
-@dataclass
-class Ticket:
-    """One accepted job."""
-
-    ref: str
-    card: ModelCard
-    directory: Path
-    out: Path
-    render: Render
-    peak_factor: float = 1.0
-    """Measured by predicted peak of this model on this device."""
-    progress: float = 0.0
-    running: bool = False
-    cancelled: bool = False
-    details: dict[str, JsonValue] | None = None
-    """Set when the clip lies at `out`."""
-    failure: tuple[type[GatewayError], Words] | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.details is not None or self.failure is not None
-
-
-@dataclass(frozen=True)
-class Patience:
-    """Seconds of silence or idleness after which the process is ended."""
-
-    idle_unload_s: float = IDLE_UNLOAD_S
-    step_limit_s: float = STEP_LIMIT_S
-    load_limit_s: float = LOAD_LIMIT_S
-
-
 class Desk:
     """Tickets, queue and child; called from any thread, and from the child's."""
 
-    def __init__(self, device: str, patience: Patience) -> None:
-        """Starts nothing."""
-        self._device = device
+    def __init__(
+        self,
+        device: str,
+        patience: Patience,
+        memory_gb: float | None = None,
+        start: Callable[..., Child] = Child,
+    ) -> None:
+        """Starts nothing; `memory_gb` is the most to take of a card, `start` makes a model process."""
+        self._device, self._memory_gb = device, memory_gb
         self._patience = patience
+        self._start = start
         self._lock = threading.RLock()
         self._tickets: dict[str, Ticket] = {}
         self._queue: deque[Ticket] = deque()
         self._current: Ticket | None = None
+        """The job whose frames are being made, or that a model is loaded for."""
+        self._writing: Ticket | None = None
+        """The job before it, whose frames are becoming a file."""
         self._child: Child | None = None
         self._passed = 0
         self._idle_since = 0.0
@@ -115,11 +88,14 @@ class Desk:
             if ticket is None or ticket.ended:
                 return False
             ticket.cancelled = True
-            if ticket is self._current and child is not None and child.loading is None:
+            begun = ticket is self._writing or (
+                ticket is self._current and child is not None and child.loading is None
+            )
+            if begun and child is not None:
                 child.send(Cancel(ticket.ref))
                 return True
             # Not begun: nothing needs to be asked. A model that is being loaded for it stays loaded.
-            self._fail(ticket, Cancelled, _CANCELLED)
+            self._fail(ticket, Cancelled, CANCELLED)
             if ticket in self._queue:
                 self._queue.remove(ticket)
             return True
@@ -152,7 +128,7 @@ class Desk:
             self._idle_since = time.monotonic()
             return
         if self._child is None:
-            self._child = Child(
+            self._child = self._start(
                 self._queue[0].out.with_name("worker.log"),
                 on_message=self._on_message,
                 on_exit=self._on_exit,
@@ -160,7 +136,7 @@ class Desk:
             )
         ticket = self._current = self._take(self._child.loaded)
         ticket.running = True
-        if self._child.loaded == ticket.card.id:
+        if self._child.loaded == ticket.card.id and _covers(self._child.planned, ticket.render):
             self._run(self._child, ticket)
         else:
             self._load(self._child, ticket)
@@ -177,35 +153,63 @@ class Desk:
         return same
 
     def _load(self, child: Child, ticket: Ticket) -> None:
-        assert ticket.card.local is not None
-        width, height, frames = largest(ticket.card)
+        """Planned for the largest clip of this model that waits now, not for the largest that a card allows."""
+        local = ticket.card.local
+        assert local is not None
+        clips = [ticket.render, *(other.render for other in self._waiting(ticket))]
+        sizes = [(clip.width, clip.height, clip.frames) for clip in clips]
+        if child.loaded == ticket.card.id:
+            # Planned again because this one is larger: what fitted until now must fit afterwards.
+            sizes.append(child.planned)
+        width, height, _ = max(sizes, key=lambda size: size[0] * size[1])
+        frames = max(frames for _, _, frames in sizes)
         child.loaded, child.loading = None, ticket.card.id
+        child.planned = (width, height, frames)
         child.send(
             Load(
                 ticket.card.id,
-                ticket.card.local.pipeline,
+                local.pipeline,
                 str(ticket.directory),
                 self._device,
-                max(width, ticket.render.width),
-                max(height, ticket.render.height),
-                max(frames, ticket.render.frames),
-                ticket.card.local.steps,
-                2 if ticket.card.local.guidance > 1 else 1,
+                width,
+                height,
+                frames,
+                local.steps,
+                2 if local.guidance > 1 else 1,
                 ticket.peak_factor,
+                self._memory_gb,
             )
         )
+
+    def _waiting(self, ticket: Ticket) -> list[Ticket]:
+        """The next jobs of the same model."""
+        same = (other for other in self._queue if other.card.id == ticket.card.id)
+        return list(islice(same, AHEAD))
 
     def _run(self, child: Child, ticket: Ticket) -> None:
         assert ticket.card.local is not None
         self._progress(ticket, 0.05)
+        length = ticket.render.max_sequence_length
+        waiting = [other.render for other in self._waiting(ticket)]
+        ahead = dict.fromkeys(
+            text for clip in waiting if clip.max_sequence_length == length for text in clip.texts
+        )
+        revision = ticket.card.local.revision
         child.send(
-            Run(ticket.ref, str(ticket.out), ticket.render, ticket.card.id, ticket.card.local.revision)
+            Run(ticket.ref, str(ticket.out), ticket.render, ticket.card.id, revision, ahead=list(ahead))
         )
 
-    def _end(self) -> None:
-        """The current job is over: on to the next."""
-        self._current = None
+    def _end(self, ticket: Ticket | None = None) -> None:
+        """This job, or the current one, is over: on to the next."""
+        if ticket is not None and ticket is self._writing:
+            self._writing = None
+        else:
+            self._current = None
         self._advance()
+
+    def _given(self, ref: str) -> Ticket | None:
+        """The job of that name among those that the child has."""
+        return next((t for t in (self._current, self._writing) if t is not None and t.ref == ref), None)
 
     def _fail(self, ticket: Ticket, kind: type[GatewayError], message: Words) -> None:
         if not ticket.ended:
@@ -227,69 +231,110 @@ class Desk:
         with self._lock:
             if child is not self._child:
                 return
-            ticket = self._current
             match message:
                 case Loaded():
-                    log.info("loaded %s in %.1f s (%s)", message.model, message.seconds, message.plan)
-                    child.loaded, child.loading = message.model, None
-                    if ticket is None:
-                        self._advance()
-                    elif ticket.ended:
-                        self._end()
-                    else:
-                        self._run(child, ticket)
+                    self._on_loaded(child, message)
                 case LoadFailed():
                     child.loading = None
-                    if ticket is not None:
-                        self._fail(ticket, _error_of(message.kind), Words(en=message.en, ja=message.ja))
+                    self._take_stock(child, message.left)
+                    if self._current is not None:
+                        self._fail(self._current, *_told(message))
                     self._end()
-                case Step() if ticket is not None and ticket.ref == message.ticket:
-                    start, end = _PHASES[message.phase]
-                    self._progress(ticket, start + (end - start) * message.done / max(1, message.total))
-                case Done() if ticket is not None and ticket.ref == message.ticket:
-                    self._progress(ticket, 1.0)
-                    ticket.details = message.details
-                    self._end()
-                case Failed() if ticket is not None and ticket.ref == message.ticket:
-                    text = _CANCELLED if message.kind == "cancelled" else Words(en=message.en, ja=message.ja)
-                    self._fail(ticket, _error_of(message.kind), text)
-                    self._end()
+                case Step() | Rendered() | Done() | Failed() if ticket := self._given(message.ticket):
+                    self._on_job(child, ticket, message)
                 case _:
                     pass
 
+    def _on_loaded(self, child: Child, message: Loaded) -> None:
+        log.info("loaded %s in %.1f s (%s)", message.model, message.seconds, message.plan)
+        child.loaded, child.loading = message.model, None
+        ticket = self._current
+        if ticket is None or ticket.ended:
+            self._end()
+        else:
+            self._run(child, ticket)
+
+    def _on_job(self, child: Child, ticket: Ticket, message: Step | Rendered | Done | Failed) -> None:
+        match message:
+            case Step():
+                start, end = _PHASES[message.phase]
+                self._progress(ticket, start + (end - start) * message.done / max(1, message.total))
+            case Rendered():
+                self._writing, self._current = ticket, None
+                self._advance()
+            case Done():
+                self._progress(ticket, 1.0)
+                ticket.details = message.details
+                self._end(ticket)
+            case Failed():
+                self._take_stock(child, message.left)
+                self._fail(ticket, *_told(message))
+                self._end(ticket)
+
+    def _take_stock(self, child: Child, left: Left) -> None:
+        """What a failure left of the child."""
+        if left == "nothing":
+            child.loaded = None
+        elif left == "wreck":
+            log.warning("the device does not answer right any more: a fresh model process is started")
+            child.kill()
+            self._child = None
+            self._write_again(child, -9)
+
     def _on_exit(self, child: Child, code: int) -> None:
-        """Its job fails; jobs not begun go to a fresh process."""
+        """Its job fails; jobs not begun go to a fresh process, and so does one that only had to be written."""
         with self._lock:
             if child is not self._child:
                 return
             self._child = None
             log.warning("the model process ended with code %s", code)
+            self._write_again(child, code)
             if self._current is not None:
-                if self._current.cancelled:
-                    self._fail(self._current, Cancelled, _CANCELLED)
-                else:
-                    self._fail(self._current, GenerationFailed, _ended(child, code))
+                self._fail_lost(self._current, child, code)
             self._end()
+
+    def _write_again(self, child: Child, code: int) -> None:
+        ticket, self._writing = self._writing, None
+        if ticket is None:
+            return
+        if ticket.cancelled or ticket.again:
+            self._fail_lost(ticket, child, code)
+            return
+        ticket.again, ticket.running = True, False
+        self._queue.appendleft(ticket)
+
+    def _fail_lost(self, ticket: Ticket, child: Child, code: int) -> None:
+        if ticket.cancelled:
+            self._fail(ticket, Cancelled, CANCELLED)
+        else:
+            self._fail(ticket, GenerationFailed, _ended(child, code))
 
     def _on_tick(self, child: Child) -> None:
         """End a process that says nothing for too long, and one that has had nothing to do for too long."""
         with self._lock:
             if child is not self._child:
                 return
-            now = time.monotonic()
-            if self._current is None:
-                if now - self._idle_since > self._patience.idle_unload_s:
+            now, patience = time.monotonic(), self._patience
+            if child.killed_at is not None:
+                if now - child.killed_at > patience.kill_limit_s:
+                    self._on_exit(child, -9)
+            elif self._current is None and self._writing is None:
+                if now - self._idle_since > patience.idle_unload_s:
                     self._child = None
                     child.stop()
-                return
-            if now - child.heard_at > (
-                self._patience.load_limit_s if child.loading else self._patience.step_limit_s
-            ):
+            elif now - child.heard_at > (patience.load_limit_s if child.loading else patience.step_limit_s):
                 child.hung = True
                 child.kill()
 
 
-_CANCELLED = words("The job was cancelled.", "ジョブはキャンセルされました。")
+def _covers(planned: tuple[int, int, int], clip: Render) -> bool:
+    width, height, frames = planned
+    return clip.width * clip.height <= width * height and clip.frames <= frames
+
+
+def _told(message: Failed | LoadFailed) -> tuple[type[GatewayError], Words]:
+    text = CANCELLED if message.kind == "cancelled" else Words(en=message.en, ja=message.ja)
+    return _error_of(message.kind), text
 
 
 def _error_of(kind: FailureKind) -> type[GatewayError]:

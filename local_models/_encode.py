@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from local_models._clip import Sound
 
 CRF = 16
 """libx264 quality, 0 lossless .. 51; at 16 a loss is hard to see, and small clips stay small."""
+ONE_THREAD_BYTES = 100_000_000
+"""Of frames, about a second of work. libx264's threads choose differently from run to run on a busy machine (measured
+2026-11-26: 16 of 40 files); with one thread a small clip's file is the same for the same frames."""
 TITLE_CHARACTERS = 120
 SOUND_RATE = 48000
 """AAC knows a dozen rates; every player takes this one."""
@@ -31,14 +34,23 @@ def understudy_version() -> str:
         return "unknown"
 
 
+def go_on() -> None:
+    """For callers that never stop a writing."""
+
+
 def write_mp4(
-    path: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str, Any], sound: Sound | None = None
+    path: Path,
+    frames: NDArray[np.uint8],
+    fps: int,
+    facts: Mapping[str, Any],
+    sound: Sound | None = None,
+    before_frame: Callable[[], None] = go_on,
 ) -> None:
     """Write frames (T, H, W, 3), and sound where there is some, to `path`, which appears only when it is complete.
 
     An odd side loses its last row or column, because yuv420p halves both. `facts` (prompt, seed, model, ...)
     become the comment as JSON; its `prompt` also the title. Sound longer than the frames is cut to their length.
-    Raises ValueError for frames of another shape and OSError when the disk does not take the file.
+    What `before_frame` raises ends the writing, and nothing is left. Raises ValueError for frames of another shape and OSError when the disk does not take the file.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
         raise ValueError(f"frames must be (T, H, W, 3) uint8, not {frames.shape} {frames.dtype}")
@@ -47,23 +59,31 @@ def write_mp4(
         raise ValueError("frames must be at least 2 pixels wide and high")
     part = path.with_name(f"{path.name}.part")
     try:
-        _encode(part, frames[:, :height, :width], fps, facts, sound)
+        _encode(part, frames[:, :height, :width], fps, facts, sound, before_frame)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def _encode(
-    part: Path, frames: NDArray[np.uint8], fps: int, facts: Mapping[str, Any], sound: Sound | None
+    part: Path,
+    frames: NDArray[np.uint8],
+    fps: int,
+    facts: Mapping[str, Any],
+    sound: Sound | None,
+    before_frame: Callable[[], None],
 ) -> None:
     height, width = frames.shape[1:3]
+    coding = {"crf": str(CRF), "preset": "medium"}
+    if frames.nbytes < ONE_THREAD_BYTES:
+        coding["x264-params"] = "threads=1"
     options = {"movflags": "faststart+use_metadata_tags"}
     with av.open(part, "w", format="mp4", options=options) as container:
         container.metadata["title"] = " ".join(str(facts.get("prompt", "")).split())[:TITLE_CHARACTERS]
         container.metadata["comment"] = json.dumps(
             {"understudy": understudy_version(), **facts}, ensure_ascii=False
         )
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(CRF), "preset": "medium"})
+        stream = container.add_stream("libx264", rate=fps, options=coding)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
@@ -74,6 +94,7 @@ def _encode(
             track = container.add_stream("aac", rate=SOUND_RATE)
             track.layout, track.bit_rate = _layout(sound), SOUND_BITS_S
         for picture in frames:
+            before_frame()
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             yuv = frame.reformat(
                 format="yuv420p",

@@ -8,6 +8,9 @@ Phase = Literal["encode", "denoise", "decode", "write"]
 """The parts of one job, in this order."""
 FailureKind = Literal["cancelled", "oom", "weights", "input", "disk", "error"]
 
+Left = Literal["model", "nothing", "wreck"]
+"""What a failure leaves: the model, usable as before; a clean device, the model unloaded; a process to be ended."""
+
 
 @dataclass(frozen=True)
 class Render:
@@ -37,6 +40,11 @@ class Render:
     recipe: dict[str, Any] = field(default_factory=dict)
     """What only the family's code knows, from the card's `[model.wire.recipe]`: noise levels, decode noise, ..."""
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the text encoder reads for it; without guidance the negative prompt is never looked at."""
+        return (self.prompt, self.negative_prompt) if self.guidance > 1 else (self.prompt,)
+
 
 @dataclass(frozen=True)
 class Load:
@@ -51,12 +59,14 @@ class Load:
     width: int
     height: int
     frames: int
-    """The largest clip that must fit into memory."""
+    """The largest clip that must fit into memory. For the model that is loaded already: plan again, load only if need be."""
     steps: int = 40
     passes: int = 2
     """Of a default clip; they decide which plan is the fastest."""
     peak_factor: float = 1.0
     """Measured by predicted peak of this model on this device."""
+    memory_gb: float | None = None
+    """The most of the card that may be taken, with CUDA's context; None: all that is free."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,13 @@ class Run:
     render: Render
     model: str
     revision: str | None = None
+    ahead: list[str] = field(default_factory=list)
+    """Texts of the next jobs of this model, to be read in the same visit of its text encoder."""
 
 
 @dataclass(frozen=True)
 class Cancel:
-    """To the child: stop that job now, inside a step if need be. Without effect once it has ended."""
+    """To the child: stop that job now, inside a step or its writing if need be. Without effect once it has ended."""
 
     ticket: str
 
@@ -94,6 +106,7 @@ class LoadFailed:
     kind: FailureKind
     en: str
     ja: str
+    left: Left = "nothing"
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,13 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Rendered:
+    """From the child: the frames are there and are being written; the next Run is welcome. Done or Failed follows."""
+
+    ticket: str
+
+
+@dataclass(frozen=True)
 class Done:
     """From the child: the MP4 lies at the path that was given."""
 
@@ -116,20 +136,21 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """From the child: no clip. The model stays loaded and usable."""
+    """From the child: no clip."""
 
     ticket: str
     kind: FailureKind
     en: str
     ja: str
+    left: Left = "model"
 
 
 ToChild = Load | Run | Cancel
-FromChild = Loaded | LoadFailed | Step | Done | Failed
+FromChild = Loaded | LoadFailed | Step | Rendered | Done | Failed
 Message = ToChild | FromChild
 
 _TYPES: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Load, Run, Cancel, Loaded, LoadFailed, Step, Done, Failed)
+    kind.__name__: kind for kind in (Load, Run, Cancel, Loaded, LoadFailed, Step, Rendered, Done, Failed)
 }
 
 

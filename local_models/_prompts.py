@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,31 +36,43 @@ class Prompts:
         self._visits = plan.offload != "none" and not (plan.text_on_cpu or plan.text_streamed)
         self._kept: OrderedDict[str, tuple[Embedded, bool]] = OrderedDict()
 
-    def fill(self, texts: Iterable[str], length: int) -> None:
-        """Read every text that is not known yet in one visit of the encoders to the device."""
-        unknown = {_key(text, length): text for text in texts if _key(text, length) not in self._kept}
-        if not unknown:
+    def fill(self, texts: Iterable[str], length: int, ahead: Iterable[str] = ()) -> None:
+        """Read every text that is not known yet in one visit of the encoders to the device.
+
+        Texts that only later jobs need, `ahead`, are read when the encoders must come for `texts` anyway, and as many
+        as are kept.
+        """
+        wanted = {_key(text, length): text for text in texts}
+        for key in wanted.keys() & self._kept.keys():
+            self._kept.move_to_end(key)
+        if wanted.keys() <= self._kept.keys():
             return
+        wanted |= {_key(text, length): text for text in ahead}
         with torch.no_grad(), self._visit():
-            for key, text in unknown.items():
+            for key, text in wanted.items():
+                if key in self._kept:
+                    continue
                 found, cut = self._read(text, length, self._reads_on)
                 self._kept[key] = {name: tensor.cpu() for name, tensor in found.items()}, cut
-        self._forget()
+                if not self._forget(wanted.keys()):
+                    break
 
     def embed(self, text: str, length: int) -> tuple[Embedded, bool]:
         """Embeddings on the device, and whether the text was cut at `length` tokens."""
         self.fill([text], length)
-        key = _key(text, length)
-        self._kept.move_to_end(key)
-        kept, cut = self._kept[key]
+        kept, cut = self._kept[_key(text, length)]
         return {name: tensor.to(self._device) for name, tensor in kept.items()}, cut
 
-    def _forget(self) -> None:
-        """The least used go, once there are too many or they take too much memory."""
+    def _forget(self, wanted: Set[str]) -> bool:
+        """The least used go, once there are too many or they take too much memory; False when only wanted ones are left."""
         while len(self._kept) > KEPT_AT_LEAST and (
             len(self._kept) > EMBEDDINGS_KEPT or self._bytes() > BYTES_KEPT
         ):
-            self._kept.popitem(last=False)
+            oldest = next((key for key in self._kept if key not in wanted), None)
+            if oldest is None:
+                return False
+            del self._kept[oldest]
+        return True
 
     def _bytes(self) -> int:
         return sum(tensor.nbytes for kept, _ in self._kept.values() for tensor in kept.values())

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from local_models._desk import Desk, Patience, Ticket
+from local_models._desk import Desk
 from local_models._language import unread
 from local_models._planning import Planning
 from local_models._render import render_of
+from local_models._ticket import Patience, Ticket
 from local_models._weights import Weights, WeightsBroken, inspect
 from router.contract.backend import BackendConfig, Completed, Operation, Output, Pending, about_to_spend
 from router.contract.card import ModelCard, ResolvedRequest
@@ -33,14 +34,14 @@ from router.contract.words import Words, words
 FREE = Decimal(0)
 STALE_S = 86400.0
 """What a crashed process left is removed when it is older than this."""
-_LIMITS = ("idle_unload_s", "step_limit_s", "load_limit_s")
+_LIMITS = ("idle_unload_s", "step_limit_s", "load_limit_s", "kill_limit_s")
 
 
 class Local(Planning):
     """Backend `local`. A job waits here until the model process is free; nothing outlives this process.
 
     Options: `models` (name -> directory), `installed` (name -> where a pull puts its weights), `device`,
-    `idle_unload_s`, `step_limit_s`, `load_limit_s`.
+    `idle_unload_s`, `step_limit_s`, `load_limit_s`, `kill_limit_s`, `memory_gb` (the most to take of the card).
     """
 
     def __init__(self, config: BackendConfig) -> None:
@@ -53,7 +54,9 @@ class Local(Planning):
         self._folder: Path | None = None
         self._making_folder = threading.Lock()
         limits = {name: float(options[name]) for name in _LIMITS if name in options}
-        self._desk = Desk(str(options.get("device", "auto")), Patience(**limits))
+        self._desk = Desk(
+            str(options.get("device", "auto")), Patience(**limits), memory_gb=options.get("memory_gb")
+        )
 
     # -- the protocol
 

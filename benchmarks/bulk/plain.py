@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local_models._accelerator import cap_memory, quiet_cpu
+from local_models._accelerator import cap_memory, quiet_cpu, use_threads
 from local_models._encode import write_mp4
 
 
@@ -23,8 +23,11 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cap-gb", type=float)
+    parser.add_argument("--threads", type=int, help="of the CPU's arithmetic; torch's own choice without it")
     wanted = parser.parse_args()
     quiet_cpu()
+    if wanted.threads is not None:
+        use_threads(wanted.threads)
     if wanted.cap_gb is not None:
         cap_memory("cuda", wanted.cap_gb)
     # Both sides pay the imports of their libraries before the clock runs.

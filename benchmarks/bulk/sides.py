@@ -120,10 +120,18 @@ class Ours:
 class Plain:
     """The loop, in a process of its own."""
 
-    def __init__(self, directory: Path, scratch: Path, device: str, cap_gb: float | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        scratch: Path,
+        device: str,
+        cap_gb: float | None = None,
+        threads: int | None = None,
+    ) -> None:
         """Starts nothing."""
         self._command = [sys.executable, "-m", "benchmarks.bulk.plain", str(directory), "--device", device]
         self._command += [] if cap_gb is None else ["--cap-gb", str(cap_gb)]
+        self._command += [] if threads is None else ["--threads", str(threads)]
         self._scratch = scratch
         self._process: asyncio.subprocess.Process | None = None
         self.load_s = 0.0

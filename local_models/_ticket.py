@@ -1,0 +1,56 @@
+"""One accepted job of the local backend, and how long its process may be silent."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from local_models._messages import Render
+from router.contract.card import ModelCard
+from router.contract.errors import GatewayError
+from router.contract.words import Words
+
+IDLE_UNLOAD_S = 600.0
+STEP_LIMIT_S = 900.0
+"""Silence of the process within a job after which it counts as hung. The slowest step we know of, a 14B model
+streamed into 8 GB, stays below two minutes."""
+LOAD_LIMIT_S = 1800.0
+"""The same while a model is loaded: 60 GB from a slow disk."""
+KILL_LIMIT_S = 30.0
+"""A killed process that has not ended by then hangs in its driver: it is left to itself."""
+
+
+@dataclass
+class Ticket:
+    """One accepted job."""
+
+    ref: str
+    card: ModelCard
+    directory: Path
+    out: Path
+    render: Render
+    peak_factor: float = 1.0
+    """Measured by predicted peak of this model on this device."""
+    progress: float = 0.0
+    running: bool = False
+    cancelled: bool = False
+    again: bool = False
+    """Its frames were made once, and lost with a process before they were a file."""
+    details: dict[str, JsonValue] | None = None
+    """Set when the clip lies at `out`."""
+    failure: tuple[type[GatewayError], Words] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.details is not None or self.failure is not None
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds of silence or idleness after which the process is ended."""
+
+    idle_unload_s: float = IDLE_UNLOAD_S
+    step_limit_s: float = STEP_LIMIT_S
+    load_limit_s: float = LOAD_LIMIT_S
+    kill_limit_s: float = KILL_LIMIT_S
