@@ -9,7 +9,7 @@ READY := .venv/.ready
 CODE := router api_providers local_models ui
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test browser check format crash limits tiny-eval bench-policy bench-gateway bench-outage bench-gpu image image-check
+.PHONY: help demo serve test browser check format crash limits tiny-eval bench-policy bench-gateway bench-outage bench-bulk bench-gpu image image-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -72,3 +72,6 @@ image-check: $(READY) ## lint Dockerfile.cuda and run its install steps in a cle
 
 bench-gpu: $(READY) ## real-size local models with random weights at 8 to 24 GB, on an NVIDIA card (ARGS=--dry without one)
 	@$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+bench-bulk: $(READY) ## twenty local jobs through the runner against a plain diffusers loop
+	@$(BIN)/python -m benchmarks.bulk $(ARGS)

@@ -76,7 +76,7 @@ def test_tokens_of_the_fact_sheet(name: str, tokens: int) -> None:
         ("wan-2.2-ti2v-5b", 80, "none", False, "resident", False),
         ("wan-2.2-t2v-a14b", 12, "group", False, "streamed", True),
         ("wan-2.2-t2v-a14b", 80, "none", False, "streamed", False),
-        ("ltx-video-2b-distilled", 8, "group", False, "streamed", True),
+        ("ltx-video-2b-distilled", 8, "model", False, "streamed", True),
         ("ltx-video-13b-distilled", 12, "group", False, "streamed", True),
         ("cogvideox-5b", 12, "group", False, "streamed", True),
     ],
