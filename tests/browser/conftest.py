@@ -16,6 +16,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
+from api_providers.sandbox.app import twins
 from tests.sandbox_process import SandboxProcess
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,7 @@ class Program:
     sandbox: SandboxProcess
 
     def render_seconds(self, seconds: float) -> None:
-        for provider in ("runway", "fal"):
+        for provider in twins():
             self.sandbox.settings(provider, render_seconds=seconds)
 
 
@@ -122,9 +123,7 @@ class Watch:
     found: list[str] = field(default_factory=list)
 
     def follow(self, page: Page) -> None:
-        page.on(
-            "console", lambda one: self.found.append(f"console: {one.text}") if one.type == "error" else None
-        )
+        page.on("console", lambda one: self._said(one.text) if one.type == "error" else None)
         page.on("pageerror", lambda one: self.found.append(f"script: {one}"))
         page.on("dialog", self._asked)
         page.on("request", lambda one: self._address(one.url))
