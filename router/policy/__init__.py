@@ -9,6 +9,7 @@ offers keep the jobs that save most, and what may wait for a cheaper place does.
     cost        what a clip is expected to cost at an offer, and how long it safely takes
     lines       the queues behind the offers; `timeline` says when the next job could start in each
     options     all of it together: one offer as one shape of request sees it; `modes` orders them
+    demand      what the jobs to come will take of our own device
     acceptance  deferred acceptance over the lines
     spill       when the matched jobs start: lazily where that saves, same models together
     planning    one pass from snapshot to starts; `answers` puts it in words

@@ -287,7 +287,11 @@ def _keep_serial(line: Line) -> list[Waiter]:
         heapq.heappush(kept, (waiter.saving / option.seconds, -waiter.rank, waiter, takes))
         start = total
         total += takes
-        while start > waiter.latest + _EPSILON and kept:
+        # What comes later and saves more will have gone before it.
+        room = 1.0 - (line.demand.above(waiter.saving / option.seconds) if line.demand else 0.0)
+        latest = line.earliest + max(waiter.latest - line.earliest, 0.0) * room
+        latest = min(latest, waiter.latest)
+        while start > latest + _EPSILON and kept:
             _, _, worst, worst_takes = heapq.heappop(kept)
             out.append(worst)
             total -= worst_takes

@@ -158,11 +158,12 @@ def _why_not(pass_: Pass, waiter: Waiter, option: Option, no: No | None) -> Reje
 
 
 def _busy(pass_: Pass, option: Option) -> Rejected:
-    found = pass_.lines.busy(option.offer, option.line.at(option.line.begun))
+    usd = option.made.price.usd if option.made.price else None
+    found = pass_.lines.busy(option.offer, option.line.at(option.line.begun), usd)
     if option.offer.half_open and option.line.begun:
         text = words("one probe is on its way after an outage", "障害後の確認ジョブを 1 件送信中です")
         found = found.model_copy(update={"code": "breaker_open", "reason": text})
-    return found.model_copy(update={"usd": option.made.price.usd}) if option.made.price else found
+    return found
 
 
 def _may_be_patient(facts: Facts, waiter: Waiter) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from router.contract.card import Where
 from router.contract.job import Rejected
@@ -9,6 +10,8 @@ from router.contract.words import words
 from router.policy.rejections import AGAIN_AFTER, reject
 from router.policy.snapshot import Facts, OfferFacts
 from router.policy.timeline import NOW, Line, Window
+
+_TAKEN = words("all its places are taken", "同時実行数の上限に達しています")
 
 
 class Lines:
@@ -105,29 +108,29 @@ class Lines:
             ends = [max(seconds, 1.0)]
         return [0.0] * max(room, 0) + ends
 
-    def why_not_now(self, offer: OfferFacts, line: Line) -> Rejected | None:
+    def why_not_now(self, offer: OfferFacts, line: Line, usd: Decimal | None) -> Rejected | None:
         """What keeps any job from starting here now; None when nothing does."""
         card, now = offer.card, self._facts.now
         if offer.rest is not None:
-            return offer.rest
+            return offer.rest.model_copy(update={"usd": usd})
         if offer.free_at is not None and offer.free_at > now:
             at = offer.free_at.strftime("%H:%M:%S")
             text = words(
                 f"its rate limit is used up until {at} UTC", f"レート制限に達しています({at} UTC まで)"
             )
-            return reject(card, "rate_limited", text, ready_at=offer.free_at)
+            return reject(card, "rate_limited", text, usd=usd, ready_at=offer.free_at)
         full = line.room == 0 if line.serial else line.at(0) > NOW
         account = line.account
         if full or (account is not None and account.at(0) > NOW):
             free = line.at(0) if account is None else max(line.at(0), account.at(0))
-            return self.busy(offer, free)
+            return self.busy(offer, free, usd)
         return None
 
-    def busy(self, offer: OfferFacts, free: float) -> Rejected:
+    def busy(self, offer: OfferFacts, free: float, usd: Decimal | None) -> Rejected:
         """All its places are taken until then."""
         seconds = free if NOW < free < 1e9 else max(offer.seconds, 1.0)
-        text = words("all its places are taken", "同時実行数の上限に達しています")
-        return reject(offer.card, "busy", text, ready_at=self._facts.now + timedelta(seconds=seconds))
+        ready = self._facts.now + timedelta(seconds=seconds)
+        return reject(offer.card, "busy", _TAKEN, usd=usd, ready_at=ready)
 
     def _from_now(self, at: datetime) -> float:
         return (at - self._facts.now).total_seconds()

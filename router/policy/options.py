@@ -233,14 +233,12 @@ class Shapes:
     def _blocked(self, rough: _Rough, line: Line, usd: Decimal | None) -> tuple[float, Rejected | None]:
         """When this job could start here at the earliest, and what holds it until then."""
         offer = rough.offer
-        first = self._lines.why_not_now(offer, line)
+        first = self._lines.why_not_now(offer, line, usd)
         if rough.again is not None:
             return max(self._from_now(rough.again.ready_at), 0.0), rough.again
         earliest = self._from_now(offer.rest.ready_at) if offer.rest is not None else 0.0
         if offer.free_at is not None:
             earliest = max(earliest, self._from_now(offer.free_at))
-        if first is not None and usd is not None:
-            first = first.model_copy(update={"usd": usd})
         return max(earliest, 0.0), first
 
     def _from_now(self, when: datetime | None) -> float:

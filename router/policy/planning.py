@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from router.policy.acceptance import Acceptance, Waiter
+from router.policy.demand import expect
 from router.policy.lines import Lines
 from router.policy.options import Shape, Shapes
 from router.policy.rejections import Purse
@@ -20,6 +21,9 @@ class Pass:
         self.facts = facts
         self.lines = Lines(facts)
         shapes = Shapes(facts, self.lines)
+        if len(asks) > 1:
+            # A job that is alone stands first in every queue, whatever is to come.
+            expect(facts, shapes)
         self.waiters = [_waiter(facts, ask, shapes.of(ask)) for ask in asks]
         self.purse = Purse(facts.money, facts.pace_left)
         """What the jobs that start now took."""

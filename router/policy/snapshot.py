@@ -152,6 +152,12 @@ class Facts:
     """Micro-dollars that may be spent now if the day's budget shall last the day; None: no pacing."""
     pace_per_s: float = 0.0
     """Micro-dollars by which `pace_left` grows each second."""
+    recent: Sequence[Ask] = ()
+    """Jobs that came in during the last `recent_s` seconds, whatever became of them: what to expect next (`demand`).
+
+    A sample is enough where there are many: then `recent_s` is shortened by the same part.
+    """
+    recent_s: float = 3600.0
     can_hedge: bool = False
     """Whether whoever carries attempts can carry a second one of the same job."""
 

@@ -12,10 +12,11 @@ from router.policy.timeline import NOW, Line
 
 HASTE = 3.0
 """Safe times before its deadline at which a spilled job goes to the dear offer whatever happens: room for two more tries."""
-QUEUE = 2.0
-"""Service times of the cheap server that each spilled job due earlier is given."""
-WINDOW_SHARE = 0.05
+QUEUE = 1.0
+"""Service times of the dear offer that each spilled job due earlier is given, where that offer has a limit."""
+WINDOW_SHARE = 0.02
 MARGIN_S = 60.0
+
 
 SLACK_S = 450.0
 """Slack that makes a job as much less urgent as a saving of 1/e."""
@@ -26,7 +27,8 @@ HANDED_AT_ONCE = 4
 def hold(waiters: Sequence[Waiter]) -> None:
     """Lazy spill: a job that is at a dearer offer only because the cheap one is full keeps waiting for it.
 
-    What comes free there goes to the spilled jobs that save more first, so only those due earlier count before a job.
+    Where the dear offer has a limit of its own, those that save least leave first: what comes free at the cheap one goes
+    to the others.
     """
     spilled: dict[Line, list[tuple[float, float, int, Waiter]]] = defaultdict(list)
     for waiter in waiters:
@@ -35,20 +37,18 @@ def hold(waiters: Sequence[Waiter]) -> None:
         cheap = _cheaper_but_full(waiter) if _may_wait(waiter) else None
         if cheap is not None and option is not None:
             saving = (option.cost - cheap.cost) / cheap.seconds
-            spilled[cheap.line].append((waiter.due, -saving, waiter.rank, waiter))
+            spilled[option.line].append((waiter.due, -saving, waiter.rank, waiter))
     for line, jobs in spilled.items():
         jobs.sort()
+        queue = QUEUE * line.interval_s
         before: list[float] = []
         for due, loss, _, waiter in jobs:
             assert waiter.option is not None
-            ahead = bisect_right(before, loss)
-            insort(before, loss)
+            ahead = bisect_right(before, loss) if queue else 0
+            if queue:
+                insort(before, loss)
             waiter.held_until = (
-                due
-                - HASTE * waiter.option.safe
-                - QUEUE * line.interval_s * ahead
-                - WINDOW_SHARE * waiter.window
-                - MARGIN_S
+                due - HASTE * waiter.option.safe - queue * ahead - WINDOW_SHARE * waiter.window - MARGIN_S
             )
 
 

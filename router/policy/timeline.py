@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from router.policy.acceptance import Waiter
+    from router.policy.demand import Demand
 
 NOW = 0.001
 """What starts within a millisecond starts now."""
@@ -56,6 +57,8 @@ class Line:
         self.limited = serial or places is not None or bool(self.windows) or left is not None
         self.account: Line | None = None
         self.members: list[Line] = []
+        self.demand: Demand | None = None
+        """On our own device: what the jobs to come will take of it."""
         self.held: list[Waiter] = []
         self.least = math.inf
         """The smallest saving among the jobs it keeps, as it compares them."""

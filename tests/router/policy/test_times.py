@@ -34,9 +34,9 @@ def test_a_job_that_the_cheap_server_refused_waits_for_it_as_long_as_is_safe() -
     full = facts(device(), ANT_SMALL, DOVE)
     small = ask(due_s=1600, resolution="720p")
     choice = policy.plan(full, [small, *crowd(1600)])["job000"]
-    # 3 x 115 s, 5 % of 1600 s and a minute before the deadline, 200 s for each large job that did not fit either.
+    # 3 x 115 s, 2 % of 1600 s and a minute before the deadline.
     assert choice.start_at is not None
-    assert (choice.start_at - NOW).total_seconds() == pytest.approx(1600 - 345 - 80 - 60 - 200, abs=201)
+    assert (choice.start_at - NOW).total_seconds() == pytest.approx(1600 - 345 - 32 - 60)
     assert (choice.resolved, choice.wake_at, choice.planned) == (None, choice.start_at, "ant/clip")
     assert choice.decision.reason.en.startswith("waits for ours/clip, which costs less")
     assert [c.model for c in choice.decision.candidates] == ["ant/clip"]
@@ -60,16 +60,17 @@ def test_a_job_without_a_deadline_or_with_a_common_end_is_not_held() -> None:
     assert all(choices[job.id].resolved is not None for job in (free, common))
 
 
-def test_of_the_spilled_jobs_those_that_save_least_leave_first() -> None:
-    eel = offer("eel", None, hd_usd="0.30", resolutions=("1080p",))
-    small = [ask(n, due_s=1600, resolution="720p") for n in range(3)]
-    pass_ = Pass(facts(device(room=0), ANT_SMALL, eel), [*small, *crowd(1600), *crowd(1600)])
+def test_where_the_dear_offer_has_a_limit_those_that_save_least_leave_first() -> None:
+    narrow = offer("dove", "0.10", hd_usd="0.30", starts_per_minute=1)
+    worth_more = [ask(100 + n, due_s=1600, resolution="1080p") for n in range(20)]
+    small = [ask(n, due_s=1600, resolution="720p") for n in range(2)]
+    pass_ = Pass(facts(device(), narrow), [*small, *worth_more])
     pass_.allot()
     until = {w.ask.id: w.held_until for w in pass_.waiters if w.held_until}
     large = [until[i] for i in until if i >= "job100"]
     assert large
     assert max(until[w.id] for w in small) < min(large)
-    assert until["job000"] - until["job001"] == pytest.approx(200)
+    assert until["job000"] - until["job001"] == pytest.approx(60)
 
 
 # -- our own device
