@@ -10,7 +10,8 @@ from diffusers.hooks.group_offloading import apply_group_offloading
 from local_models._clip import OnStep
 from local_models._load import quantised
 from local_models._memory import LoadPlan
-from local_models._prompts import Prompts
+from local_models._prompts import Prompts, reader
+from local_models._weights import Weights, damaged
 
 # diffusers is typed in part only.
 _offload_in_groups: Any = apply_group_offloading
@@ -55,6 +56,35 @@ class Pipe:
         """A fresh scheduler in the pipeline: nothing of an earlier run, ended early or not, is left in it."""
         self.pipeline.scheduler = type(self.scheduler).from_config(self.scheduler.config, **changes)
         return self.pipeline.scheduler
+
+
+def assemble(
+    kind: Any,
+    loaded: Any,
+    weights: Weights,
+    vae: type,
+    text: tuple[str, ...],
+    plan: LoadPlan,
+    device: str,
+    **config: Any,
+) -> Pipe:
+    """A pipe of a family with one T5 encoder, from what `load_pipeline` read. Raises WeightsBroken.
+
+    `text` names the tensors that the encoder gives, `config` what the pipeline's own index sets.
+    """
+    if not isinstance(loaded.vae, vae) or loaded.text_encoder is None or loaded.transformer is None:
+        raise damaged(weights.directory.name, str(weights.index.get("_class_name")))
+    parts = {name: getattr(loaded, name) for name in ("scheduler", "vae", "transformer")}
+    target = torch.device(device)
+    pipe = Pipe(
+        kind(**parts, **config, text_encoder=None, tokenizer=None),
+        Prompts([loaded.text_encoder], reader(loaded, loaded.tokenizer, text), plan, target),
+        plan,
+        target,
+        loaded.scheduler,
+    )
+    place(pipe)
+    return pipe
 
 
 def place(pipe: Pipe, others: Sequence[torch.nn.Module] = ()) -> None:

@@ -12,10 +12,9 @@ from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
-from local_models._pipe import Pipe, after_step, check_finite, place
-from local_models._prompts import Prompts, reader
+from local_models._pipe import Pipe, after_step, assemble, check_finite
 from local_models._snap import snap_frames, snap_size
-from local_models._weights import Weights, damaged, inspect
+from local_models._weights import Weights, inspect
 
 FEED_FORWARD = 4
 """Of the transformer's width, before the gate; its configuration does not name it."""
@@ -53,22 +52,8 @@ def load(directory: Path, plan: LoadPlan = CPU_PLAN, device: str = "cpu") -> Pip
     """
     weights = inspect(directory)
     loaded = load_pipeline(_Pipeline, weights, plan)
-    text, tokenizer = loaded.text_encoder, loaded.tokenizer
-    if not isinstance(loaded.vae, AutoencoderKLMochi) or text is None or loaded.transformer is None:
-        raise damaged(directory.name, str(weights.index.get("_class_name")))
     zeros = {"force_zeros_for_empty_prompt": bool(loaded.config.force_zeros_for_empty_prompt)}
-    nothing = dict.fromkeys(("scheduler", "vae", "transformer"))
-    parts = {name: getattr(loaded, name) for name in nothing}
-    target = torch.device(device)
-    pipe = Pipe(
-        _Pipeline(**parts, **zeros, text_encoder=None, tokenizer=None),
-        Prompts([text], reader(loaded, tokenizer, _NAMES), plan, target),
-        plan,
-        target,
-        loaded.scheduler,
-    )
-    place(pipe)
-    return pipe
+    return assemble(_Pipeline, loaded, weights, AutoencoderKLMochi, _NAMES, plan, device, **zeros)
 
 
 def generate(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Clip:
