@@ -6,6 +6,11 @@ document.addEventListener("input", (event) => {
   rest = setTimeout(() => trigger("vg_refresh", {}), 400);
 });
 
+// Typing in a list filters it: the name that stands there is what the first key replaces.
+document.addEventListener("click", (event) => {
+  if (event.target.matches("input[role=combobox]")) event.target.select();
+});
+
 // A list that the reader opened or closed stays so when the plan is written anew.
 const opened = {};
 element.addEventListener("click", (event) => {

@@ -43,7 +43,6 @@ def plays(page: Page) -> None:
 def choose(page: Page, field: str, label: str) -> None:
     """Types the name as a person does: a long list shows only the part that is scrolled to."""
     page.click(f"#{field} input")
-    page.locator(f"#{field} input").select_text()
     page.locator(f"#{field} input").press_sequentially(label)
     page.get_by_role("option", name=label).first.click()
 
