@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field, JsonValue
 
@@ -111,7 +111,7 @@ class Kie(HttpProvider):
 
     base_url = "https://api.kie.ai"
     # The docs name api.kie.ai for uploads; that host answers 404 there (kie-ai-cli and two more clients).
-    also_ours = {"upload": "https://kieai.redpandaai.co"}  # noqa: RUF012
+    also_ours: ClassVar[Mapping[str, str]] = {"upload": "https://kieai.redpandaai.co"}
 
     def __init__(self, config: BackendConfig) -> None:
         """`options["poll_after"]`: seconds between looks."""

@@ -1,6 +1,7 @@
 """Simpler rules behind the same queue: none of them looks at more than one job at a time."""
 
 import random
+from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ CAUTION = 1.5
 """Times its documented time that a rule with an estimate allows for a clip."""
 
 
-class Rule:
+class Rule(ABC):
     """What all rules share: per-offer queues of ours under the documented limits, the budget, and failing over."""
 
     def __init__(self, sim: Sim) -> None:
@@ -60,9 +61,9 @@ class Rule:
         waiting = self.todo or any(self.queues.values())
         return self.sim.now + TICK_S if waiting else None
 
+    @abstractmethod
     def place(self, job: Job) -> None:
         """The rule itself."""
-        raise NotImplementedError
 
     # -- what rules know
 

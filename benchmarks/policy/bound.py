@@ -3,8 +3,8 @@
 import math
 
 import numpy as np
-from scipy.optimize import linprog  # type: ignore[import-untyped]
-from scipy.sparse import coo_matrix  # type: ignore[import-untyped]
+from scipy.optimize import linprog
+from scipy.sparse import coo_matrix
 
 from benchmarks.policy.world import LOCAL, VALUE_USD, Job, Truth, World, electricity
 

@@ -3,6 +3,7 @@
 import heapq
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from benchmarks.policy.provider import Answer, Providers
@@ -54,7 +55,7 @@ class Sim:
         """Until every job is done or nothing moves any more."""
         self._strategy = strategy
         for job in self.world.jobs:
-            self._at(job.at, lambda job=job: strategy.arrived(job))  # type: ignore[misc]
+            self._at(job.at, partial(strategy.arrived, job))
         end = max(job.due for job in self.world.jobs) + 6 * 3600.0
         waking = float("inf")
         while self._events and self.open:

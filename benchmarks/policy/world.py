@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 HOUR, MINUTE = 3600.0, 60.0
 KINDS = ("plain", "hd", "image", "hd-image", "audio")
@@ -174,15 +175,15 @@ def _poisson(dice: random.Random, per_hour: float, hours: float) -> list[float]:
     return arrivals
 
 
-def _changed(offers: Sequence[Truth], **changes: Mapping[str, object]) -> tuple[Truth, ...]:
-    return tuple(replace(o, **changes[o.name]) if o.name in changes else o for o in offers)  # type: ignore[arg-type]
+def _changed(offers: Sequence[Truth], **changes: Mapping[str, Any]) -> tuple[Truth, ...]:
+    return tuple(replace(o, **changes[o.name]) if o.name in changes else o for o in offers)
 
 
-def steady(name: str, seed: int, **fields: object) -> World:
+def steady(name: str, seed: int, **fields: Any) -> World:
     """S1: 90 jobs an hour for five hours; a third each is due in 15 minutes, one hour, four hours."""
     dice = random.Random(f"jobs/{name}/{seed}")
     jobs = _jobs(dice, _poisson(dice, 90, 5), (15 * MINUTE, HOUR, 4 * HOUR))
-    return World(name, seed, (*CLOUD, GPU), jobs, **fields)  # type: ignore[arg-type]
+    return World(name, seed, (*CLOUD, GPU), jobs, **fields)
 
 
 def s1(seed: int) -> World:
