@@ -231,7 +231,7 @@ class Admission:
         if likely is not None:
             snapshot = await self._snapshot(likely, request.model)
             held: Sequence[Purse] = ()
-            if caller is not None or self._settings.budget.pacing:
+            if caller is not None:
                 held = await self._db.read(lambda tx: purses.held(tx, self._settings, name))
             if self._refusal(request, self._decide(snapshot, request, seed, inputs, held)) is None:
                 return
@@ -298,9 +298,6 @@ class Admission:
         inputs: Mapping[FrameType | int, InputMedia],
         held: Sequence[Purse],
     ) -> Choice:
-        extra = purses.multiple(snapshot, self._settings)
-        if extra is not None:
-            held = (*held, extra)
         asked = purses.narrowed(request, 0, held)
         choice = policy.decide(snapshot, Ask("new", asked, seed, inputs))
         return purses.told(choice, request, 0, held)

@@ -98,7 +98,7 @@ class _Look:
     waiting: Sequence[Waiting] = ()
     facts: policy.Facts | None = None
     held: purses.Held = field(default_factory=dict)
-    """What the API keys of the waiting jobs and the day's pace still allow."""
+    """What the API keys of the waiting jobs still allow."""
 
 
 class Engine:
@@ -285,9 +285,7 @@ class Engine:
             return _Look(cancels, newest, TICK_S)
         snapshot = facts.take(tx, self._settings, self._catalog, self._backends)
         names = {w.job.api_key for w in waiting}
-        extra = purses.multiple(snapshot, self._settings)
-        more = (extra,) if extra is not None else ()
-        held = {name: (*purses.held(tx, self._settings, name), *more) for name in names}
+        held = {name: purses.held(tx, self._settings, name) for name in names}
         return _Look(cancels, newest, TICK_S, waiting, snapshot, held)
 
     async def _choices(self, snapshot: policy.Facts, asks: list[policy.Ask]) -> dict[str, Choice]:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-from router import keys, ledger, limits, store
+from router import breakeven, keys, ledger, limits, purses, store
 from router.catalog import Catalog
 from router.contract.card import Limits, LostSubmit, ModelCard, Where
 from router.contract.job import AttemptStatus, Job, Rejected
@@ -123,6 +123,12 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable) -> Facts:
         mode=router.mode,
         substitutes=router.substitutes,
         too_expensive_per_second=router.too_expensive_usd_per_second,
+        too_expensive_multiple=router.too_expensive_multiple,
+        # It grows with the time alone, so a second's share is the same for every clip.
+        local_full_usd_per_s=breakeven.full(local.cost, Decimal(1)),
+        value_of_deadline_usd=router.value_of_deadline_usd,
+        default_deadline_s=router.default_deadline,
+        pace=purses.pace(tx, settings),
         demo_model=local.demo_model,
         patience_s=router.cloud_patience_s,
         electricity_per_s=Decimal(str(local.watts)) / Decimal(3_600_000) * local.kwh_usd,
@@ -236,6 +242,7 @@ def _learned(rest: limits.Rest) -> Learned:
         p97_s=rest.quantile(0.97),
         p99_s=rest.quantile(0.99),
         price_factor=rest.price_factor,
+        recent_s=rest.latencies,
     )
 
 

@@ -76,6 +76,11 @@ def from_micros(micros: int) -> Decimal:
     return Decimal(micros).scaleb(-6)
 
 
+def cents(usd: Decimal) -> Decimal:
+    """Short enough for a sentence: two places, four below a dollar."""
+    return usd.quantize(Decimal("0.0001") if usd < 1 else CENT)
+
+
 def money(usd: Decimal | None) -> str | None:
     """The decimal string of our JSON: 2 to 6 places, no exponent; None where unknown."""
     if usd is None:

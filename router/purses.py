@@ -1,4 +1,4 @@
-"""Limits of one job beside the budgets that the policy compares: its API key's money, pacing, the multiple of our card.
+"""Limits of one job beside the budgets that the policy compares: its API key's money.
 
 The policy knows a limit of the job's own, `max_usd`. It is shown the tightest of these there, and what it then says is
 put into the words of the limit that spoke, with the time at which that ends.
@@ -7,20 +7,16 @@ put into the words of the limit that spoke, with the time at which that ends.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 
-from router import breakeven, keys, ledger
-from router.contract.card import Where
+from router import keys, ledger
 from router.contract.job import Rejected
 from router.contract.request import VideoRequest
 from router.contract.words import Words, words
 from router.db import Tx
 from router.pace import Pace
-from router.policy import Choice, Facts
+from router.policy import Choice
 from router.pricing import from_micros, money, to_micros
 from router.settings import Settings
-
-BUDGET, TOO_EXPENSIVE = "budget", "too_expensive"
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,6 @@ class Purse:
 
     left: int
     """Micro-dollars."""
-    code: str
     why: Words
     ready: Callable[[int], datetime | None]
     """When that many micro-dollars will fit; None: never."""
@@ -40,8 +35,8 @@ Held = Mapping[str | None, Sequence[Purse]]
 
 
 def held(tx: Tx, settings: Settings, api_key: str | None) -> tuple[Purse, ...]:
-    """The key's two budgets and the day's pace."""
-    return (*_of_key(tx, settings, api_key), *_of_pace(tx, settings))
+    """The key's two budgets."""
+    return tuple(_of_key(tx, settings, api_key))
 
 
 def pace(tx: Tx, settings: Settings) -> Pace | None:
@@ -52,36 +47,6 @@ def pace(tx: Tx, settings: Settings) -> Pace | None:
     begins, ends, _ = ledger.turns(tx.now, budget.zone)
     spent = ledger.sums(tx, job_id=None, project=None, day=ledger.day_of(tx.now, budget.zone)).day
     return Pace(int(budget.day_usd * 1_000_000), spent, begins, ends)
-
-
-def multiple(snapshot: Facts, settings: Settings) -> Purse | None:
-    """What the quickest local model that could run would cost in full, times `too_expensive_multiple`.
-
-    None where no local model can run: then there is nothing to compare with.
-    """
-    times = settings.router.too_expensive_multiple
-    seconds = [
-        offer.seconds
-        for offer in snapshot.offers
-        if offer.card.where is Where.HOUSE
-        and offer.unusable is None
-        and not offer.card.only_when_named
-        and (snapshot.demo_model or not offer.card.demo)
-    ]
-    if times is None or not seconds:
-        return None
-    full = breakeven.full(settings.local.cost, Decimal(str(max(min(seconds), 0.001))))
-    limit = times * full
-    most, each = money(_cents(limit)), money(_cents(full))
-    return Purse(
-        int(limit * 1_000_000),
-        TOO_EXPENSIVE,
-        words(
-            f"above ${most}, {times.normalize():f} times the ${each} that our own card costs in full for a clip",
-            f"自前の GPU の総費用(1 本 ${each})の {times.normalize():f} 倍にあたる ${most} を超えています",
-        ),
-        lambda micros: None,
-    )
 
 
 def narrowed(request: VideoRequest, spent: int, purses: Sequence[Purse]) -> VideoRequest:
@@ -136,9 +101,9 @@ def _said(row: Rejected, purses: Sequence[Purse]) -> Rejected:
     at = [(purse, None if micros is None else purse.ready(micros)) for purse in out]
     never = next((purse for purse, ready in at if ready is None), None)
     if never is not None:
-        return row.model_copy(update={"code": never.code, "reason": never.why})
+        return row.model_copy(update={"code": "budget", "reason": never.why})
     last, ready = max(at, key=lambda pair: (pair[1] is not None, pair[1]))
-    return row.model_copy(update={"code": last.code, "reason": last.why, "ready_at": ready})
+    return row.model_copy(update={"code": "budget", "reason": last.why, "ready_at": ready})
 
 
 def _swapped(reason: Words, swaps: Sequence[tuple[Words, Words]]) -> Words:
@@ -167,7 +132,6 @@ def _of_key(tx: Tx, settings: Settings, api_key: str | None) -> Iterator[Purse]:
         has, total = money(from_micros(left)), money(from_micros(cap))
         yield Purse(
             left,
-            BUDGET,
             words(
                 f"the API key {api_key!r} has ${has} of ${total} left for {en}",
                 f"API キー {api_key!r} の{ja}の予算 ${total} の残りは ${has} です",
@@ -179,33 +143,3 @@ def _of_key(tx: Tx, settings: Settings, api_key: str | None) -> Iterator[Purse]:
 def _from(cap: int, turns_at: datetime) -> Callable[[int], datetime | None]:
     """A budget that is whole again at that time."""
     return lambda micros: turns_at if micros <= cap else None
-
-
-def _of_pace(tx: Tx, settings: Settings) -> Iterator[Purse]:
-    found = pace(tx, settings)
-    if found is None:
-        return
-    # First what today holds at all: a budget that is used up is no matter of pace.
-    rest = max(found.budget - found.spent, 0)
-    has, total = money(from_micros(rest)), money(from_micros(found.budget))
-    yield Purse(
-        rest,
-        BUDGET,
-        words(f"today's budget of ${total} has ${has} left", f"本日の予算 ${total} の残りは ${has} です"),
-        _from(found.budget, found.ends),
-    )
-    left = found.left(tx.now)
-    now = money(_cents(from_micros(left)))
-    yield Purse(
-        left,
-        TOO_EXPENSIVE,
-        words(
-            f"too expensive now: today's spending is ahead of the clock, ${now} may be spent at the moment",
-            f"現時点では割高です。本日の支出が時間配分より先行しており、いま使えるのは ${now} です",
-        ),
-        lambda micros: found.ready_at(micros) or found.ends,
-    )
-
-
-def _cents(usd: Decimal) -> Decimal:
-    return usd.quantize(Decimal("0.0001") if usd < 1 else Decimal("0.01"))

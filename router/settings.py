@@ -52,6 +52,8 @@ class RouterSettings(_Section):
     substitutes: Substitutes | None = None
     default_deadline: float = Field(default=900, gt=0)
     """Seconds; only plans jobs without a deadline, never fails them."""
+    value_of_deadline_usd: Decimal = Field(default=Decimal(5), ge=0, le=1_000_000)
+    """What a kept deadline is worth: weighs whom a full offer lets go, and a second copy of a slow job."""
     cloud_patience_s: float = Field(default=0, ge=0)
     """How long a resting cloud offer may be waited for in `cloud-first`."""
     max_attempts: int = Field(default=6, ge=1, le=50)

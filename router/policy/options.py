@@ -254,6 +254,8 @@ class Shapes:
             for offer in facts.offers
             if offer.card.where is Where.HOUSE
             and offer.unusable is None
+            and not offer.card.only_when_named
+            and (facts.demo_model or not offer.card.demo)
             and isinstance(fitted(ask, offer.card, key), Fitted)
         ]
         return min(costs, default=None)

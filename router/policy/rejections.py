@@ -1,7 +1,7 @@
 """Why an offer may not take a job, each reason in words with the time at which it ends, if it does."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -12,7 +12,7 @@ from router.contract.request import Mode, Substitutes, VideoRequest
 from router.contract.words import Words, words
 from router.policy.fitted import Fitted
 from router.policy.snapshot import Ask, Facts, Money
-from router.pricing import from_micros, money, to_micros
+from router.pricing import cents, from_micros, money, to_micros
 
 AGAIN_AFTER = timedelta(seconds=30)
 """A job comes back to an offer that was unavailable no sooner than this."""
@@ -110,7 +110,7 @@ def _unknown_price(facts: Facts, ask: Ask, card: ModelCard) -> Rejected | None:
         left.project_day.get(project) if project else None,
         facts.too_expensive_per_second,
         facts.too_expensive_multiple,
-        facts.pace_left,
+        facts.pace,
     )
     if pref.allow_unknown_price or all(limit is None for limit in limits):
         return None
@@ -142,13 +142,13 @@ def _too_expensive(
         )
     multiple = facts.too_expensive_multiple
     if multiple is not None and local_full_usd is not None and usd > multiple * local_full_usd:
-        full = money(round(local_full_usd, 4))
+        full, most = money(cents(local_full_usd)), money(cents(multiple * local_full_usd))
         return reject(
             card,
             "too_expensive",
             words(
-                f"${money(usd)} is more than {multiple} times what our own device costs in full (${full})",
-                f"${money(usd)} は自前のデバイスの総コスト (${full}) の {multiple} 倍を超えています",
+                f"above ${most}, {multiple.normalize():f} times the ${full} that our own card costs in full for this clip",
+                f"自前の GPU の総費用(この動画で ${full})の {multiple.normalize():f} 倍にあたる ${most} を超えています",
             ),
             usd=usd,
         )
@@ -216,23 +216,24 @@ def over_budget(purse: Purse, ask: Ask, card: ModelCard, made: Fitted) -> Reject
     return None
 
 
-def ahead_of_pace(facts: Facts, spent: int, card: ModelCard, made: Fitted) -> Rejected | None:
-    """The day's budget runs ahead of the clock: this job's money is not due yet."""
-    if facts.pace_left is None or made.most == 0 or made.price is None or card.where is Where.HOUSE:
+def ahead_of_pace(facts: Facts, taken: int, card: ModelCard, made: Fitted) -> Rejected | None:
+    """The day's budget runs ahead of the clock: this job's money is not due yet. `taken`: by jobs of this pass."""
+    pace = facts.pace
+    if pace is None or made.most == 0 or made.price is None:
         return None
-    missing = made.most - (facts.pace_left - spent)
-    if missing <= 0:
+    left = max(pace.left(facts.now) - taken, 0)
+    if made.most <= left:
         return None
-    ready = facts.now + timedelta(seconds=missing / facts.pace_per_s) if facts.pace_per_s > 0 else None
+    now = money(cents(from_micros(left)))
     return reject(
         card,
         "too_expensive",
         words(
-            "today's budget runs ahead of the clock; it is due later",
-            "本日の予算の消化が予定より早いため、後で開始します",
+            f"too expensive now: today's spending is ahead of the clock, ${now} may be spent at the moment",
+            f"現時点では割高です。本日の支出が時間配分より先行しており、いま使えるのは ${now} です",
         ),
         usd=made.price.usd,
-        ready_at=ready or facts.money.day_turns_at,
+        ready_at=replace(pace, spent=pace.spent + taken).ready_at(made.most) or pace.ends,
     )
 
 

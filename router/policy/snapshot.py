@@ -9,6 +9,7 @@ from router.contract.card import InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import Misfit
 from router.contract.job import Decision, Rejected
 from router.contract.request import FrameType, Mode, Substitutes, VideoRequest
+from router.pace import Pace
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,8 @@ class Facts:
     """Cloud prices above this multiple of what our own device would cost in full are too expensive."""
     local_full_usd_per_s: Decimal = Decimal(0)
     """What a second of work on our own device costs in full (purchase, upkeep, electricity at its utilisation)."""
-    pace_left: int | None = None
-    """Micro-dollars that may be spent now if the day's budget shall last the day; None: no pacing."""
-    pace_per_s: float = 0.0
-    """Micro-dollars by which `pace_left` grows each second."""
+    pace: Pace | None = None
+    """The day's budget against the clock; None: no pacing."""
     recent: Sequence[Ask] = ()
     """Jobs that came in during the last `recent_s` seconds, whatever became of them: what to expect next (`demand`).
 

@@ -65,7 +65,7 @@ async def test_with_pacing_a_budget_that_is_used_up_is_refused_as_such(home: Pat
     # Late in the evening the pace allows all of it.
     async with serving(home, budget={"day_usd": "0.60", "pacing": "true", "timezone": midday(22)}) as gateway:
         await end(gateway, await gateway.submit(ask("paid")))
-        with pytest.raises(errors.BudgetExceeded, match=r"today's budget of \$0.60 has \$0.10 left"):
+        with pytest.raises(errors.BudgetExceeded, match=r"does not fit today's budget: \$0.10 left"):
             await gateway.submit(ask("paid"))
         with pytest.raises(errors.BudgetExceeded):
             await gateway.submit(ask("paid", duration=5, preferences={"max_usd": "0.10"}))

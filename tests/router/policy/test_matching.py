@@ -14,6 +14,7 @@ from router import policy
 from router.contract.job import Rejected
 from router.contract.request import Mode
 from router.contract.words import same
+from router.pace import Pace
 from router.policy import Ask, Choice, Facts, Money, OfferFacts
 from router.policy.planning import Pass
 from router.pricing import to_micros
@@ -180,7 +181,9 @@ def test_no_plan_is_above_a_cap_and_every_model_has_one_word(
 ) -> None:
     found = [*some, *([device()] if own else [])]
     projects = {} if project is None else {"film": project}
-    snapshot = facts(*found, money=Money(day, month, projects), pace_left=pace, pace_per_s=100.0)
+    # At the beginning of its day a tenth of the budget is free.
+    paced = None if pace is None else Pace(10 * pace, 0, NOW, NOW + timedelta(days=1))
+    snapshot = facts(*found, money=Money(day, month, projects), pace=paced)
     waiting = asks(rows)
     choices = policy.plan(snapshot, waiting)
     assert choices == policy.plan(snapshot, waiting)

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from router import policy
 from router.contract.request import Mode
+from router.pace import Pace
 from router.policy import Tried
 from tests.router.policy.scenes import NOW, ask, device, facts, offer
 
@@ -24,13 +25,15 @@ def test_a_multiple_of_what_our_own_device_costs_in_full_is_a_limit() -> None:
     choice = policy.decide(limited, ask(mode=Mode.CLOUD_FIRST))
     assert codes(choice) == {"lynx": "too_expensive"}
     (no,) = choice.decision.rejected
-    assert no.reason.en == "$2.00 is more than 5 times what our own device costs in full ($0.20)"
+    assert no.reason.en == "above $1.00, 5 times the $0.20 that our own card costs in full for this clip"
     without = replace(limited, offers=(ANT, LYNX))
     assert codes(policy.decide(without, ask(mode=Mode.CLOUD_FIRST))) == {}
 
 
 def test_a_budget_ahead_of_the_clock_lets_our_own_device_stand_in() -> None:
-    paced = facts(LYNX, device(), pace_left=1_500_000, pace_per_s=100_000.0)
+    # From noon on a dollar comes every ten seconds; half of it has gone, a tenth is the head start.
+    day = Pace(10_000_000, 500_000, NOW - timedelta(seconds=10), NOW + timedelta(seconds=90))
+    paced = facts(LYNX, device(), pace=day)
     choice = policy.decide(paced, ask(mode=Mode.CLOUD_FIRST))
     assert choice.planned == "ours/clip"
     (no,) = choice.decision.rejected
@@ -41,7 +44,8 @@ def test_a_budget_ahead_of_the_clock_lets_our_own_device_stand_in() -> None:
 
 
 def test_the_pace_counts_what_the_jobs_before_took() -> None:
-    paced = facts(ANT, pace_left=250_000, pace_per_s=1.0)
+    day = Pace(2_500_000, 0, NOW, NOW + timedelta(days=1))
+    paced = facts(ANT, pace=day)
     choices = policy.plan(paced, [ask(n, mode=Mode.CLOUD_FIRST) for n in range(4)])
     assert sum(c.resolved is not None for c in choices.values()) == 2
 
