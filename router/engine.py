@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
 from router import facts, ledger, limits, policy, purses, retention, store
+from router.arrivals import Arrivals
 from router.backends import Backends
 from router.carrier import Carrier, Parts, end
 from router.catalog import Catalog
@@ -132,6 +133,7 @@ class Engine:
         self._leader_conn: sa.Connection | None = None
         self._stray: set[str] = set()
         self._planned = (-1, datetime.now(UTC))
+        self._arrivals = Arrivals()
         self._latest = datetime.fromtimestamp(0, UTC)
         """The latest time any pass saw."""
         """The newest event of the last plan, and when to plan again without one."""
@@ -283,7 +285,9 @@ class Engine:
         if not waiting:
             self._planned = (newest, tx.now + timedelta(seconds=TICK_S))
             return _Look(cancels, newest, TICK_S)
-        snapshot = facts.take(tx, self._settings, self._catalog, self._backends)
+        self._arrivals.read(tx)
+        recent = self._arrivals.of(tx.now)
+        snapshot = facts.take(tx, self._settings, self._catalog, self._backends, recent)
         names = {w.job.api_key for w in waiting}
         held = {name: purses.held(tx, self._settings, name) for name in names}
         return _Look(cancels, newest, TICK_S, waiting, snapshot, held)

@@ -17,7 +17,7 @@ from router.contract.job import AttemptStatus, Job, Rejected
 from router.contract.words import Words, words
 from router.db import Tx, from_us
 from router.ledger import Caps
-from router.policy import Ask, Facts, Money, OfferFacts, Tried
+from router.policy import Ask, Facts, Money, OfferFacts, Seen, Tried
 from router.policy.snapshot import Learned
 from router.pricing import to_micros
 from router.purses import Purse, narrowed
@@ -75,8 +75,8 @@ class OutLike(Protocol):
         ...
 
 
-def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable) -> Facts:
-    """Read everything a decision depends on in one transaction."""
+def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable, recent: Sequence[Seen] = ()) -> Facts:
+    """Read everything a decision depends on in one transaction; `recent` is what the planner saw come in."""
     rests = limits.rests(tx)
     taken, backend_taken, ahead = _occupied(tx, catalog)
     ends = _expected_ends(tx, catalog, rests)
@@ -129,6 +129,7 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable) -> Facts:
         value_of_deadline_usd=router.value_of_deadline_usd,
         default_deadline_s=router.default_deadline,
         pace=purses.pace(tx, settings),
+        recent=recent,
         demo_model=local.demo_model,
         patience_s=router.cloud_patience_s,
         electricity_per_s=Decimal(str(local.watts)) / Decimal(3_600_000) * local.kwh_usd,

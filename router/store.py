@@ -43,6 +43,9 @@ _FOLLOWS = {
     AttemptStatus.FETCHING: Status.FETCHING,
 }
 
+MOST_CREATED = 5000
+"""Most jobs that `created` looks at."""
+
 Inputs = Mapping[FrameType | int, InputMedia]
 
 # Built once: making a statement takes longer than running it.
@@ -181,6 +184,41 @@ def waiting(tx: Tx, limit: int) -> list[Waiting]:
     ).all()
     inputs = {row.id: row.inputs for row in rows}
     return [Waiting(job, _load_inputs(inputs[job.id])) for job in load(tx, [row.id for row in rows])]
+
+
+@dataclass(frozen=True)
+class Created:
+    """A job as it came in; its request and inputs are read only where somebody asks."""
+
+    seq: int
+    id: str
+    created_us: int
+    """Microseconds of UTC."""
+    request_json: str
+    inputs_json: str
+    seed: int
+
+    @property
+    def request(self) -> VideoRequest:
+        """As it was asked."""
+        return _request(self.request_json)
+
+    @property
+    def inputs(self) -> Inputs:
+        """Its media."""
+        return _load_inputs(self.inputs_json)
+
+
+def created(tx: Tx, *, after: int, since: datetime) -> list[Created]:
+    """Jobs with a higher number than `after` that came in since then, oldest first; of very many the newest."""
+    newest = tx.conn.execute(sa.select(sa.func.coalesce(sa.func.max(jobs.c.seq), 0))).scalar_one()
+    c = jobs.c
+    query = (
+        sa.select(c.seq, c.id, c.created_at, c.request, c.inputs, c.seed)
+        .where(c.seq > max(after, int(newest) - MOST_CREATED), c.created_at > to_us(since))
+        .order_by(c.seq)
+    )
+    return [Created(*row) for row in tx.conn.execute(query)]
 
 
 def inputs_of(tx: Tx, job_id: str) -> Inputs:

@@ -10,6 +10,7 @@ from benchmarks.policy.provider import Answer
 from benchmarks.policy.sim import Sim
 from benchmarks.policy.world import KWH_USD, WATTS, Job, Truth, World
 from router import policy
+from router.arrivals import Arrivals
 from router.contract.card import Asset, InputMedia, ModelCard
 from router.contract.job import Rejected
 from router.contract.request import FrameType, Mode, VideoRequest
@@ -21,7 +22,6 @@ EPOCH = datetime(2026, 11, 21, tzinfo=UTC)
 TICK_S = 30.0
 AT_HAND = 2
 """Jobs handed to our GPU at once: one runs, one is at hand so that it never idles."""
-RECENT_S = 3600.0
 DECAY = 0.98
 BREAKER_AFTER, BREAKER_S, BREAKER_MAX_S = 3, 30.0, 300.0
 MAKESPAN_EVERY_S = 120.0
@@ -165,7 +165,7 @@ class Ours:
         self._flying: dict[int, dict[str, float]] = defaultdict(dict)
         self._copied: set[int] = set()
         self._cards: dict[tuple[str, bool], ModelCard] = {}
-        self._came: dict[int, float] = {}
+        self._arrivals = Arrivals()
         self._numbers = 0
         self._by: tuple[float, datetime | None] = (-1e9, None)
 
@@ -173,7 +173,8 @@ class Ours:
 
     def arrived(self, job: Job) -> None:
         """Queue it."""
-        self._came[job.n] = job.at
+        ask = self._asks[job.n]
+        self._arrivals.add(ask.id, EPOCH + timedelta(seconds=job.at), lambda: ask)
         self._waiting[job.n] = None
 
     def ended(self, job: Job, offer: str, answer: Answer, started: float) -> None:
@@ -310,8 +311,7 @@ class Ours:
             mode=Mode.CHEAPEST,
             electricity_per_s=Decimal(str(WATTS)) / Decimal(3_600_000) * Decimal(str(KWH_USD)),
             tick_s=TICK_S,
-            recent=tuple(self._asks[n] for n, at in self._came.items() if at > self._sim.now - RECENT_S),
-            recent_s=RECENT_S,
+            recent=self._arrivals.of(EPOCH + timedelta(seconds=self._sim.now)),
             can_hedge=world.duplicates,
         )
 

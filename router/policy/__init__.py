@@ -27,7 +27,7 @@ from router.policy.makespan import soonest
 from router.policy.planning import Pass
 from router.policy.reasons import MONEY_CODES, NOT_ASKED_CODES
 from router.policy.rejections import AGAIN_AFTER, PATIENT_REFUSALS
-from router.policy.snapshot import Ask, Choice, Facts, Learned, Money, OfferFacts, Running, Tried
+from router.policy.snapshot import Ask, Choice, Facts, Learned, Money, OfferFacts, Running, Seen, Tried
 
 __all__ = [
     "AGAIN_AFTER",
@@ -42,6 +42,7 @@ __all__ = [
     "Money",
     "OfferFacts",
     "Running",
+    "Seen",
     "Tried",
     "decide",
     "hedges",

@@ -54,7 +54,8 @@ def expect(facts: Facts, shapes: Shapes) -> None:
     if not facts.recent or span <= 0:
         return
     found: dict[Line, list[list[tuple[float, float]]]] = {}
-    for ask in facts.recent:
+    for seen in facts.recent:
+        ask = seen.ask
         if ask.created_at is None:
             continue
         part = int((facts.now - ask.created_at).total_seconds() // span)
@@ -64,7 +65,7 @@ def expect(facts: Facts, shapes: Shapes) -> None:
             continue
         line, saving, seconds = own
         parts = found.setdefault(line, [[] for _ in range(PARTS)])
-        parts[part].append((saving / seconds, seconds / span))
+        parts[part].append((saving / seconds, seen.jobs * seconds / span))
     for line, parts in found.items():
         line.demand = Demand(parts)
 

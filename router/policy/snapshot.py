@@ -115,6 +115,15 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A job that came in lately."""
+
+    ask: Ask
+    jobs: int = 1
+    """How many it stands for, where only a sample was kept."""
+
+
+@dataclass(frozen=True)
 class Running:
     """An accepted attempt that may deserve a second one beside it (`hedge`)."""
 
@@ -151,11 +160,8 @@ class Facts:
     """What a second of work on our own device costs in full (purchase, upkeep, electricity at its utilisation)."""
     pace: Pace | None = None
     """The day's budget against the clock; None: no pacing."""
-    recent: Sequence[Ask] = ()
-    """Jobs that came in during the last `recent_s` seconds, whatever became of them: what to expect next (`demand`).
-
-    A sample is enough where there are many: then `recent_s` is shortened by the same part.
-    """
+    recent: Sequence[Seen] = ()
+    """Jobs that came in during the last `recent_s` seconds, whatever became of them: what to expect next (`demand`)."""
     recent_s: float = 3600.0
     can_hedge: bool = False
     """Whether whoever carries attempts can carry a second one of the same job."""

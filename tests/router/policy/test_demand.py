@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from router import policy
 from router.contract.request import Mode
-from router.policy import Ask
+from router.policy import Seen
 from router.policy.demand import MOST, Demand
 from tests.router.policy.scenes import NOW, ask, device, facts, offer
 
@@ -14,10 +14,10 @@ DOVE = offer("dove", None, hd_usd="0.90", resolutions=("1080p",))
 SNAPSHOT = facts(device(), ANT, DOVE)
 
 
-def came(number: int, ago_s: float) -> Ask:
+def came(number: int, ago_s: float, jobs: int = 1) -> Seen:
     """A job worth much to our own device, created a while ago."""
     made = ask(500 + number, due_s=900, resolution="1080p")
-    return replace(made, created_at=NOW - timedelta(seconds=ago_s))
+    return Seen(replace(made, created_at=NOW - timedelta(seconds=ago_s)), jobs)
 
 
 STEADY = tuple(came(n, 50 + 100 * n) for n in range(36))
@@ -26,7 +26,7 @@ BULK = tuple(came(n, 1800) for n in range(36))
 WAITING = [ask(n, due_s=4000, resolution="720p") for n in range(6)]
 
 
-def at_home(recent: tuple[Ask, ...]) -> int:
+def at_home(recent: tuple[Seen, ...]) -> int:
     choices = policy.plan(replace(SNAPSHOT, recent=recent), WAITING)
     return sum(choice.planned == "ours/clip" for choice in choices.values())
 
@@ -45,11 +45,16 @@ def test_one_large_bulk_is_no_demand_to_come() -> None:
     assert at_home(BULK) == 6
 
 
+def test_a_sample_counts_for_those_it_stands_for() -> None:
+    every_fourth = tuple(came(n, 50 + 400 * n, jobs=4) for n in range(9))
+    assert at_home(every_fourth) < at_home(tuple(replace(seen, jobs=1) for seen in every_fourth)) <= 6
+
+
 def test_what_tells_nothing_is_passed_over() -> None:
-    unknown = replace(came(1, 0), created_at=None)
+    unknown = Seen(replace(came(1, 0).ask, created_at=None))
     too_old = came(2, 9000)
     assert at_home((unknown, too_old)) == 6
-    other_mode = tuple(replace(a, request=ask(mode=Mode.FASTEST).request) for a in STEADY)
+    other_mode = tuple(Seen(replace(seen.ask, request=ask(mode=Mode.FASTEST).request)) for seen in STEADY)
     assert at_home(other_mode) == 6
     assert policy.plan(replace(SNAPSHOT, recent=STEADY, recent_s=0.0), WAITING) == policy.plan(
         replace(SNAPSHOT, recent_s=0.0), WAITING
