@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,6 +24,7 @@ from router.purses import Purse, narrowed
 from router.settings import Settings
 from router.store import Inputs
 from router.tables import executors
+from router.windows import Windows
 
 LOCAL_PLACES = 4
 """Jobs handed to our own device at once: one runs, a few are at hand so that it never idles."""
@@ -78,33 +79,38 @@ class OutLike(Protocol):
 def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable, recent: Sequence[Seen] = ()) -> Facts:
     """Read everything a decision depends on in one transaction; `recent` is what the planner saw come in."""
     rests = limits.rests(tx)
-    taken, backend_taken, ahead = _occupied(tx, catalog)
-    ends = _expected_ends(tx, catalog, rests)
+    flying = store.in_flight(tx)
+    taken, backend_taken, ahead = _occupied(tx, catalog, flying)
+    ends = _expected_ends(tx, catalog, rests, flying)
+    outs = {card.id: usable.out(card) for card in catalog.cards.values()}
+    windows = _windows(tx, catalog, (card for card in catalog.cards.values() if outs[card.id] is None))
     in_memory = _in_memory(tx, catalog, settings)
     nobody = settings.local.carried_by == "worker" and not _worker_lives(tx)
     offers = []
     for card in catalog.cards.values():
-        out = usable.out(card)
+        out = outs[card.id]
         if nobody and out is None and card.local is not None:
             out = NO_WORKER
+        if out is not None:
+            # Never started, so nothing else about it matters to a plan.
+            offers.append(OfferFacts(card, unusable=_rejected(card, out.code, out.why)))
+            continue
         rest = _rest(rests, card, usable, tx.now)
         mine = rests.get(card.id)
         most = places(card, mine)
-        windowed = card.limits.starts_per_minute is not None
         offers.append(
             OfferFacts(
                 card=card,
-                unusable=_rejected(card, out.code, out.why) if out else None,
                 rest=rest,
-                free_at=_free_at(tx, catalog, card),
+                free_at=_free_at(windows, card),
                 room=most - taken[card.id] if most is not None else None,
                 mean_s=mine.mean_s if mine else None,
                 queued_s=ahead[card.backend] if card.where is Where.HOUSE else 0.0,
                 half_open=mine.half_open if mine else False,
                 learned=_learned(mine) if mine else Learned(),
                 busy_until=tuple(ends[card.id]),
-                starts=limits.minute_starts(tx, card.id) if windowed else (),
-                left_today=_left_today(tx, card),
+                starts=windows.minute(card.id),
+                left_today=windows.left_today(card.id),
                 loaded=card.where is not Where.HOUSE or in_memory in {None, card.id},
                 switch_s=SWITCH_S if card.local is not None else 0.0,
             )
@@ -247,18 +253,12 @@ def _learned(rest: limits.Rest) -> Learned:
     )
 
 
-def _left_today(tx: Tx, card: ModelCard) -> int | None:
-    for use in limits.used(tx, card.id, Limits(starts_per_day=card.limits.starts_per_day)):
-        return max(use.allowed - use.used, 0)
-    return None
-
-
 def _expected_ends(
-    tx: Tx, catalog: Catalog, rests: Mapping[str, limits.Rest]
+    tx: Tx, catalog: Catalog, rests: Mapping[str, limits.Rest], flying: Sequence[store.Flying]
 ) -> defaultdict[str, list[datetime]]:
     """When the attempts at each model are expected to free their place, soonest first."""
     ends: defaultdict[str, list[datetime]] = defaultdict(list)
-    for model, _, status, created in store.in_flight(tx):
+    for model, _, status, created in flying:
         card = catalog.cards.get(model)
         if card is None or status == AttemptStatus.FETCHING:
             continue
@@ -277,7 +277,7 @@ def _expected_ends(
 def _in_memory(tx: Tx, catalog: Catalog, settings: Settings) -> str | None:
     """The local model that was used last and is still loaded, by the attempts themselves; None when none is."""
     house = [card.id for card in catalog.cards.values() if card.local is not None]
-    latest = store.latest_attempt_of(tx, house)
+    latest = store.latest_attempt_of(tx, house) if house else None
     if latest is None:
         return None
     model, ended = latest
@@ -293,10 +293,10 @@ def price_mark(card: ModelCard) -> str:
 
 def start_blocked(tx: Tx, catalog: Catalog, card: ModelCard) -> bool:
     """The exact check inside the starting transaction: windows and places, whatever the snapshot said."""
-    free = _free_at(tx, catalog, card)
+    free = _free_at(_windows(tx, catalog, [card]), card)
     if free is not None and free > tx.now:
         return True
-    taken, backend_taken, _ = _occupied(tx, catalog)
+    taken, backend_taken, _ = _occupied(tx, catalog, store.in_flight(tx))
     learned = limits.rests(tx)
     most = places(card, learned.get(card.id))
     account = catalog.providers[card.backend].limits.max_in_flight
@@ -308,12 +308,14 @@ def start_blocked(tx: Tx, catalog: Catalog, card: ModelCard) -> bool:
     return any(rest.key_mark is None and rest.until is not None and rest.until > tx.now for rest in rests)
 
 
-def _occupied(tx: Tx, catalog: Catalog) -> tuple[Counter[str], Counter[str], Counter[str]]:
+def _occupied(
+    tx: Tx, catalog: Catalog, flying: Sequence[store.Flying]
+) -> tuple[Counter[str], Counter[str], Counter[str]]:
     """(places taken by model, by backend, seconds of work ahead by backend)."""
     taken: Counter[str] = Counter()
     backend_taken: Counter[str] = Counter()
     ahead: Counter[str] = Counter()
-    for model, backend, status, created in store.in_flight(tx):
+    for model, backend, status, created in flying:
         card = catalog.cards.get(model)
         if status == AttemptStatus.FETCHING:
             continue
@@ -328,11 +330,17 @@ def _occupied(tx: Tx, catalog: Catalog) -> tuple[Counter[str], Counter[str], Cou
     return taken, backend_taken, ahead
 
 
-def _free_at(tx: Tx, catalog: Catalog, card: ModelCard) -> datetime | None:
-    ends = [
-        limits.window_free_at(tx, card.id, card.limits),
-        limits.window_free_at(tx, card.backend, catalog.providers[card.backend].limits),
-    ]
+def _windows(tx: Tx, catalog: Catalog, cards: Iterable[ModelCard]) -> Windows:
+    """Of these models and their accounts, in as few statements as there are lengths of windows."""
+    rules: dict[str, Limits] = {}
+    for card in cards:
+        rules[card.id] = card.limits
+        rules[card.backend] = catalog.providers[card.backend].limits
+    return Windows(tx, rules)
+
+
+def _free_at(windows: Windows, card: ModelCard) -> datetime | None:
+    ends = (windows.free_at(card.id), windows.free_at(card.backend))
     return max((end for end in ends if end is not None), default=None)
 
 

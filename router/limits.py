@@ -8,14 +8,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 
-from router.contract.card import Limits
 from router.contract.words import Words
 from router.db import Tx, from_us, to_us
 from router.tables import hits, offers
@@ -36,7 +35,6 @@ CEILING_CUT = 0.7
 CEILING_MAX = 64.0
 """An adaptive ceiling that grew this far is none any more."""
 CLOCK_SLACK_US = 2_000_000
-_WINDOWS = (("starts_per_second", 1.0), ("starts_per_minute", 60.0), ("starts_per_day", 86_400.0))
 
 
 @dataclass(frozen=True)
@@ -73,68 +71,6 @@ class Rest:
     def half_open(self) -> bool:
         """The breaker's time is over and one probe may go."""
         return self.streak >= BREAKER_AFTER
-
-
-def window_free_at(tx: Tx, scope: str, limits: Limits) -> datetime | None:
-    """When the documented windows let the next start through; None means now."""
-    latest: datetime | None = None
-    for name, seconds in _WINDOWS:
-        allowed = getattr(limits, name)
-        if allowed is None:
-            continue
-        since = tx.us - int(seconds * 1e6)
-        counted = sa.func.coalesce(hits.c.at, tx.us)
-        # The allowed-th newest hit decides: once it leaves the window, one more start fits.
-        at = tx.conn.execute(
-            sa.select(counted)
-            .where(hits.c.scope == scope, sa.or_(hits.c.at.is_(None), hits.c.at > since))
-            .order_by(counted.desc())
-            .offset(allowed - 1)
-            .limit(1)
-        ).scalar_one_or_none()
-        if at is not None:
-            free = from_us(int(at)) + timedelta(seconds=seconds)
-            latest = free if latest is None or free > latest else latest
-    return latest
-
-
-@dataclass(frozen=True)
-class Use:
-    """How much of one documented window is taken now."""
-
-    scope: str
-    window: str
-    """`second`, `minute`, `day` or `in_flight`."""
-    used: int
-    allowed: int
-
-
-def minute_starts(tx: Tx, scope: str) -> tuple[datetime, ...]:
-    """The starts that a minute window counts now, oldest first."""
-    counted = sa.func.coalesce(hits.c.at, tx.us)
-    rows = tx.conn.execute(
-        sa.select(counted.label("at"))
-        .where(hits.c.scope == scope, sa.or_(hits.c.at.is_(None), hits.c.at > tx.us - 60_000_000))
-        .order_by(counted)
-    )
-    return tuple(from_us(int(row.at)) for row in rows)
-
-
-def used(tx: Tx, scope: str, limits: Limits) -> tuple[Use, ...]:
-    """The documented start windows of a scope and what is taken of each."""
-    rows = []
-    for name, seconds in _WINDOWS:
-        allowed = getattr(limits, name)
-        if allowed is None:
-            continue
-        since = tx.us - int(seconds * 1e6)
-        count = tx.conn.execute(
-            sa.select(sa.func.count())
-            .select_from(hits)
-            .where(hits.c.scope == scope, sa.or_(hits.c.at.is_(None), hits.c.at > since))
-        ).scalar_one()
-        rows.append(Use(scope, name.removeprefix("starts_per_"), int(count), allowed))
-    return tuple(rows)
 
 
 def take(tx: Tx, scopes: Iterable[str], job_id: str, n: int) -> None:

@@ -19,8 +19,8 @@ from router.contract.job import AttemptStatus
 from router.contract.request import FrameImage, FrameType, Reference, Task, VideoRequest
 from router.contract.words import Words
 from router.db import Tx
-from router.limits import Use
 from router.pricing import Estimate, estimate
+from router.windows import Use, Windows
 
 UNSEEN = Asset(id="0" * 64, mime="application/octet-stream", size_bytes=0)
 """Stands for an input that was not taken in: a price preview needs none of its bytes."""
@@ -164,8 +164,9 @@ def _breaker(
 def _limits_used(tx: Tx, info: ProviderInfo, cards: list[ModelCard], flying: int) -> tuple[Use, ...]:
     most = info.limits.max_in_flight
     places = (Use(info.name, "in_flight", flying, most),) if most is not None else ()
-    account = places + limits.used(tx, info.name, info.limits)
-    models = tuple(use for card in cards for use in limits.used(tx, card.id, card.limits) if use.used)
+    windows = Windows(tx, {info.name: info.limits, **{card.id: card.limits for card in cards}})
+    account = places + windows.used(info.name)
+    models = tuple(use for card in cards for use in windows.used(card.id) if use.used)
     return account + models
 
 

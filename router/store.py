@@ -46,6 +46,7 @@ _FOLLOWS = {
 MOST_CREATED = 5000
 """Most jobs that `created` looks at."""
 
+Flying = tuple[str, str, str, int]
 Inputs = Mapping[FrameType | int, InputMedia]
 
 # Built once: making a statement takes longer than running it.
@@ -245,8 +246,8 @@ def newest_event(tx: Tx) -> int:
     return int(tx.conn.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))).scalar_one())
 
 
-def in_flight(tx: Tx) -> list[tuple[str, str, str, int]]:
-    """(model, backend, status, created_at) of attempts that may occupy a place at their backend."""
+def in_flight(tx: Tx) -> list[Flying]:
+    """(model, backend, status, created_at in microseconds) of attempts that may occupy a place at their backend."""
     query = sa.select(attempts.c.model, attempts.c.backend, attempts.c.status, attempts.c.created_at).where(
         attempts.c.status.in_([*OPEN_ATTEMPTS, AttemptStatus.UNRESOLVED.value])
     )

@@ -15,13 +15,14 @@ from router.contract.card import Asset, InputMedia, ModelCard
 from router.contract.job import Rejected
 from router.contract.request import FrameType, Mode, VideoRequest
 from router.contract.words import same
+from router.facts import LOCAL_PLACES
 from router.policy import Ask, Facts, Learned, Money, OfferFacts, Running, Tried
 from router.pricing import to_micros
 
 EPOCH = datetime(2026, 11, 21, tzinfo=UTC)
 TICK_S = 30.0
-AT_HAND = 2
-"""Jobs handed to our GPU at once: one runs, one is at hand so that it never idles."""
+AT_HAND = LOCAL_PLACES
+"""Jobs handed to our GPU at once, as the engine does."""
 DECAY = 0.98
 BREAKER_AFTER, BREAKER_S, BREAKER_MAX_S = 3, 30.0, 300.0
 MAKESPAN_EVERY_S = 120.0

@@ -13,6 +13,7 @@ from router.contract.card import Limits
 from router.contract.words import same
 from router.db import Tx
 from router.tables import metadata
+from router.windows import Windows
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 At = Callable[[float], Tx]
@@ -32,6 +33,10 @@ def clock() -> At:
     return lambda seconds: Tx(conn, START + timedelta(seconds=seconds))
 
 
+def free_at(tx: Tx, rule: Limits) -> datetime | None:
+    return Windows(tx, {"m": rule}).free_at("m")
+
+
 def rest_of(tx: Tx) -> limits.Rest:
     return limits.rests(tx)["m"]
 
@@ -49,7 +54,7 @@ def test_no_window_of_the_provider_ever_holds_more_than_allowed(
     rule = Limits(starts_per_minute=allowed)
     for number, (wait, answer) in enumerate(steps):
         now += wait
-        if limits.window_free_at(at(now), "m", rule) is not None:
+        if free_at(at(now), rule) is not None:
             continue
         limits.take(at(now), ["m"], f"job{number}", 1)
         seen = now + answer * (number % 3) / 2
@@ -63,17 +68,17 @@ def test_no_window_of_the_provider_ever_holds_more_than_allowed(
 def test_a_start_that_was_not_answered_counts_as_now(at: At) -> None:
     rule = Limits(starts_per_minute=1)
     limits.take(at(0), ["m"], "job", 1)
-    assert limits.window_free_at(at(500), "m", rule) == START + timedelta(seconds=560)
+    assert free_at(at(500), rule) == START + timedelta(seconds=560)
     limits.answered(at(500), "job", 1)
-    assert limits.window_free_at(at(559.9), "m", rule) == START + timedelta(seconds=560)
-    assert limits.window_free_at(at(560), "m", rule) is None
+    assert free_at(at(559.9), rule) == START + timedelta(seconds=560)
+    assert free_at(at(560), rule) is None
 
 
 def test_of_several_windows_the_last_to_open_decides(at: At) -> None:
     rule = Limits(starts_per_second=1, starts_per_day=1)
     limits.take(at(0), ["m"], "job", 1)
     limits.answered(at(0), "job", 1)
-    assert limits.window_free_at(at(5), "m", rule) == START + timedelta(days=1)
+    assert free_at(at(5), rule) == START + timedelta(days=1)
 
 
 def test_hits_that_count_nowhere_are_forgotten_and_others_are_not(at: At) -> None:
@@ -81,9 +86,9 @@ def test_hits_that_count_nowhere_are_forgotten_and_others_are_not(at: At) -> Non
     limits.take(at(0), ["m"], "old", 1)
     limits.answered(at(0), "old", 1)
     limits.forget_old(at(86_000))
-    assert limits.window_free_at(at(86_000), "m", rule) is not None
+    assert free_at(at(86_000), rule) is not None
     limits.forget_old(at(3 * 86_400))
-    assert limits.window_free_at(at(3 * 86_400), "m", rule) is None
+    assert free_at(at(3 * 86_400), rule) is None
 
 
 def test_a_rest_until_the_year_3000_is_cut_to_a_day(at: At) -> None:
@@ -149,8 +154,8 @@ def test_a_clock_that_jumps_back_makes_no_window_and_no_rest_wait_for_it(at: At)
     rule = Limits(starts_per_minute=1)
     back = at(0)
     assert limits.heal_clock(back) == 2
-    assert limits.window_free_at(back, "m", rule) is not None, "what was counted still counts"
-    assert limits.window_free_at(at(61), "m", rule) is None
+    assert free_at(back, rule) is not None, "what was counted still counts"
+    assert free_at(at(61), rule) is None
     until = rest_of(at(0)).until
     assert until is not None and until <= START + timedelta(days=1)
     assert limits.heal_clock(at(1)) == 0
