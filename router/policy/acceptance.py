@@ -161,9 +161,10 @@ class Acceptance:
 
     def _place_first(self, waiter: Waiter) -> None:
         """`fastest`: where it is expected to end first, before all jobs that can wait."""
+        starts = _starts(waiter.shape.options)
         best = min(
             waiter.shape.options,
-            key=lambda o: (o.tier, o.refused, _start(o, len(o.line.held)) + o.seconds, o.score, o.model),
+            key=lambda o: (o.tier, o.refused, starts[o] + o.seconds, o.score, o.model),
             default=None,
         )
         if best is not None:
@@ -176,9 +177,11 @@ class Acceptance:
             waiter.option = None
             return
 
+        starts = _starts(open_)
+
         def key(o: Option) -> tuple[object, ...]:
             tier = 0 if waiter.has_deadline else o.tier
-            return (tier, o.refused, _start(o, len(o.line.held)) + o.safe, o.cost, o.model)
+            return (tier, o.refused, starts[o] + o.safe, o.cost, o.model)
 
         self._fix(waiter, min(open_, key=key), math.inf)
 
@@ -217,12 +220,19 @@ def _impossible(waiter: Waiter, option: Option) -> No | None:
     return No.NOT_NOW if option.now_only and first > NOW else None
 
 
-def _start(option: Option, k: int) -> float:
-    line = option.line
-    start = line.at(k)
-    if line.account is not None:
-        start = max(start, line.account.at(sum(len(m.held) for m in line.account.members)))
-    return max(start, option.earliest)
+def _starts(options: Sequence[Option]) -> dict[Option, float]:
+    """When one more job would start at each."""
+    accounts: dict[Line, float] = {}
+    starts: dict[Option, float] = {}
+    for option in options:
+        line = option.line
+        start = max(line.at(len(line.held)), option.earliest)
+        if (account := line.account) is not None:
+            if account not in accounts:
+                accounts[account] = account.at(sum(len(member.held) for member in account.members))
+            start = max(start, accounts[account])
+        starts[option] = start
+    return starts
 
 
 def _by_order(held: list[Waiter]) -> None:
