@@ -1,7 +1,7 @@
 """What every door shares before a job exists: checks, inputs, the preview of the decision, the first refusal."""
 
 import asyncio
-import secrets
+import random
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -52,8 +52,8 @@ class Admission:
 
     async def admit(
         self, request: VideoRequest, idempotency_key: str | None, caller: ApiKey | None = None
-    ) -> str:
-        """The new job's id, or the earlier one's for a repeated idempotency key."""
+    ) -> Job:
+        """The new job, or the earlier one for a repeated idempotency key, deleted or not."""
         self._check_key(idempotency_key)
         if caller is not None:
             request, idempotency_key = caller.own(request), caller.idempotency(idempotency_key)
@@ -64,13 +64,13 @@ class Admission:
             known = await self._db.read(lambda tx: store.by_key(tx, idempotency_key, print_))
             if known is not None:
                 return known
-        seed = request.seed if request.seed is not None else secrets.randbelow(_SEEDS)
+        seed = request.seed if request.seed is not None else random.randrange(_SEEDS)
         await self._takeable(request, seed, inputs, caller)
 
-        def write(tx: Tx) -> str:
+        def write(tx: Tx) -> Job:
             if not self._marked and get_meta(tx, "money") is None:
                 set_meta(tx, "money", "sandbox" if self._settings.sandbox_url else "real")
-            job_id, _ = store.create(
+            job, _ = store.create(
                 tx,
                 request,
                 inputs,
@@ -79,11 +79,11 @@ class Admission:
                 print_=print_,
                 api_key=caller.name if caller else None,
             )
-            return job_id
+            return job
 
-        job_id = await self._db.write(write)
+        job = await self._db.write(write)
         self._marked = True
-        return job_id
+        return job
 
     async def preview(self, request: VideoRequest, caller: ApiKey | None = None) -> Decision:
         """The decision as it would be made now; nothing is written."""

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import secrets
-from collections import defaultdict
+import threading
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,16 +47,31 @@ _FOLLOWS = {
 Inputs = Mapping[FrameType | int, InputMedia]
 
 # Built once: making a statement takes longer than running it.
-_NEW_JOB = sa.insert(jobs)
-_NEW_EVENT = sa.insert(events)
+_NEW_JOB = sa.insert(jobs).inline()
+_NEW_EVENT = sa.insert(events).inline()
+_NEW_ROW: Mapping[str, Any] = {column.name: None for column in jobs.c} | {
+    "progress": 0.0,
+    "warnings": "[]",
+    "details": "{}",
+    "cancel_requested": False,
+    "in_progress_once": False,
+    "deleted": False,
+}
+"""What the table itself puts into a new row."""
+_BY_KEY = sa.select(jobs.c.id, jobs.c.fingerprint).where(jobs.c.idempotency_key == sa.bindparam("key"))
 _JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("id"))
 _JOBS = sa.select(jobs).where(jobs.c.id.in_(sa.bindparam("ids", expanding=True)))
+_READ = [column for column in attempts.c if column is not attempts.c.decision]
+"""A decision over the whole catalogue is some 100 kilobytes of text, read apart and once."""
 _ATTEMPTS = (
-    sa.select(attempts)
+    sa.select(*_READ)
     .where(attempts.c.job_id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(attempts.c.job_id, attempts.c.n)
 )
-_ATTEMPTS_OF_ONE = sa.select(attempts).where(attempts.c.job_id == sa.bindparam("id")).order_by(attempts.c.n)
+_ATTEMPTS_OF_ONE = sa.select(*_READ).where(attempts.c.job_id == sa.bindparam("id")).order_by(attempts.c.n)
+_DECISION = sa.select(attempts.c.decision).where(
+    attempts.c.job_id == sa.bindparam("id"), attempts.c.n == sa.bindparam("n")
+)
 
 
 @dataclass(frozen=True)
@@ -86,8 +102,8 @@ def create(
     idempotency_key: str | None,
     print_: str,
     api_key: str | None = None,
-) -> tuple[str, bool]:
-    """Write the job; (id, True), or the earlier job of the same key and (id, False). Raises Conflict."""
+) -> tuple[Job, bool]:
+    """Write the job; it and True, or the earlier job of the same key and False. Raises Conflict."""
     if idempotency_key is not None and (found := by_key(tx, idempotency_key, print_)) is not None:
         return found, False
     job_id = new_job_id(tx.now)
@@ -107,14 +123,13 @@ def create(
     }
     tx.conn.execute(_NEW_JOB, row)
     event(tx, job_id, None, "created", {})
-    return job_id, True
+    # The row as the database now has it, so that nobody needs to read it back.
+    return _job({**_NEW_ROW, **row}, ()), True
 
 
-def by_key(tx: Tx, idempotency_key: str, print_: str) -> str | None:
+def by_key(tx: Tx, idempotency_key: str, print_: str) -> Job | None:
     """The job that this key made; raises Conflict when the request was another one."""
-    row = tx.conn.execute(
-        sa.select(jobs.c.id, jobs.c.fingerprint).where(jobs.c.idempotency_key == idempotency_key)
-    ).one_or_none()
+    row = tx.conn.execute(_BY_KEY, {"key": idempotency_key}).one_or_none()
     if row is None:
         return None
     if row.fingerprint != print_:
@@ -125,7 +140,7 @@ def by_key(tx: Tx, idempotency_key: str, print_: str) -> str | None:
             ),
             param="Idempotency-Key",
         )
-    return str(row.id)
+    return get(tx, row.id)
 
 
 def get(tx: Tx, job_id: str) -> Job | None:
@@ -144,7 +159,7 @@ def load(tx: Tx, ids: Sequence[str]) -> list[Job]:
     rows = {r["id"]: r for r in tx.conn.execute(_JOB if one else _JOBS, wanted).mappings()}
     tries: dict[str, list[Attempt]] = defaultdict(list)
     for row in tx.conn.execute(_ATTEMPTS_OF_ONE if one else _ATTEMPTS, wanted).mappings():
-        tries[row["job_id"]].append(_attempt(row))
+        tries[row["job_id"]].append(_attempt(tx, row))
     return [_job(rows[i], tries[i]) for i in ids if i in rows]
 
 
@@ -316,11 +331,11 @@ def claim(tx: Tx, job_id: str, n: int, carrier: str, dead: Iterable[str]) -> Att
 def get_attempt(tx: Tx, job_id: str, n: int) -> Attempt | None:
     """One attempt."""
     row = (
-        tx.conn.execute(sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.n == n))
+        tx.conn.execute(sa.select(*_READ).where(attempts.c.job_id == job_id, attempts.c.n == n))
         .mappings()
         .one_or_none()
     )
-    return _attempt(row) if row is not None else None
+    return _attempt(tx, row) if row is not None else None
 
 
 def progress(tx: Tx, job_id: str, n: int, value: float) -> None:
@@ -446,9 +461,33 @@ def micros(usd: Decimal | None) -> int | None:
 # hundreds of times longer to parse than to look up, and some hundred kilobytes to keep.
 
 
-@lru_cache(maxsize=64)
-def _decision(text: str) -> Decision:
-    return Decision.model_validate_json(text)
+class _Decisions:
+    """The decisions read last, by attempt: one is written with its attempt and stays as it is."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int, int], Decision] = OrderedDict()
+
+    def of(self, tx: Tx, job_id: str, n: int, created_at: int) -> Decision:
+        """`created_at` tells an attempt from one that was undone and made again."""
+        key = (job_id, n, created_at)
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        text = tx.conn.execute(_DECISION, {"id": job_id, "n": n}).scalar_one()
+        found = Decision.model_validate_json(text)
+        with self._lock:
+            self._kept[key] = found
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return found
+
+
+_decisions = _Decisions(128)
+"""A page of a list, and some."""
 
 
 @lru_cache(maxsize=1024)
@@ -474,7 +513,7 @@ def _at(value: int | None) -> datetime | None:
     return None if value is None else from_us(value)
 
 
-def _attempt(row: sa.RowMapping) -> Attempt:
+def _attempt(tx: Tx, row: sa.RowMapping) -> Attempt:
     return Attempt(
         job_id=row["job_id"],
         n=row["n"],
@@ -482,7 +521,7 @@ def _attempt(row: sa.RowMapping) -> Attempt:
         model=row["model"],
         status=AttemptStatus(row["status"]),
         resolved=_resolved(row["resolved"]),
-        decision=_decision(row["decision"]),
+        decision=_decisions.of(tx, row["job_id"], row["n"], row["created_at"]),
         reason=_said(row["reason"]),
         estimate_usd=_usd(row["estimate"]),
         reserved_usd=_usd(row["reserved"]) or Decimal(0),
@@ -498,7 +537,7 @@ def _attempt(row: sa.RowMapping) -> Attempt:
     )
 
 
-def _job(row: sa.RowMapping, tries: Sequence[Attempt]) -> Job:
+def _job(row: sa.RowMapping | Mapping[str, Any], tries: Sequence[Attempt]) -> Job:
     return Job(
         id=row["id"],
         status=Status(row["status"]),
