@@ -217,8 +217,8 @@ class Gateway:
             await self.get(after)
 
         def read(tx: Tx) -> Page:
-            ids, more = store.page(tx, limit=limit, after=after, order=order, project=project, state=state)
-            return Page(tuple(store.load(tx, ids)), more)
+            jobs, more = store.page(tx, limit=limit, after=after, order=order, project=project, state=state)
+            return Page(tuple(jobs), more)
 
         return await self._db.read(read)
 

@@ -39,6 +39,9 @@ CLOCK_SLACK_US = 2_000_000
 _WINDOWS = (("starts_per_second", 1.0), ("starts_per_minute", 60.0), ("starts_per_day", 86_400.0))
 
 
+_OFFERS = sa.select(offers)
+
+
 @dataclass(frozen=True)
 class Rest:
     """What is known of one scope (a model id or a backend name)."""
@@ -174,7 +177,7 @@ def rests(tx: Tx) -> dict[str, Rest]:
             price_factor=Decimal(row["price_factor"] or 1),
             ceiling=row["ceiling"],
         )
-        for row in tx.conn.execute(sa.select(offers)).mappings()
+        for row in tx.conn.execute(_OFFERS).mappings()
     }
 
 

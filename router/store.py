@@ -69,6 +69,41 @@ _ATTEMPTS = (
     .order_by(attempts.c.job_id, attempts.c.n)
 )
 _ATTEMPTS_OF_ONE = sa.select(*_READ).where(attempts.c.job_id == sa.bindparam("id")).order_by(attempts.c.n)
+
+
+def _words_of(values: Iterable[str]) -> list[sa.ColumnElement[str]]:
+    """Constants as a part of the statement; bound, such a list would be spelt out anew at every run."""
+    return [sa.literal_column(f"'{value}'", sa.String) for value in values]
+
+
+_WAITING = (
+    sa.select(jobs.c.id, jobs.c.inputs)
+    .where(jobs.c.status == Status.QUEUED)
+    .order_by(jobs.c.seq)
+    .limit(sa.bindparam("most"))
+)
+_CANCEL_WANTED = sa.select(jobs.c.id).where(
+    jobs.c.cancel_requested.is_(True), jobs.c.status.in_(_words_of(OPEN_JOBS))
+)
+_NEWEST_EVENT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))
+_IN_FLIGHT = sa.select(attempts.c.model, attempts.c.backend, attempts.c.status, attempts.c.created_at).where(
+    attempts.c.status.in_(_words_of([*OPEN_ATTEMPTS, AttemptStatus.UNRESOLVED]))
+)
+_LATEST_OF = (
+    sa.select(attempts.c.model, attempts.c.ended_at)
+    .where(attempts.c.model.in_(sa.bindparam("models", expanding=True)), attempts.c.accepted_at.is_not(None))
+    .order_by(attempts.c.accepted_at.desc())
+    .limit(1)
+)
+_EXPLAIN = (
+    sa.update(jobs)
+    .where(
+        jobs.c.id == sa.bindparam("job"),
+        jobs.c.status == Status.QUEUED,
+        sa.or_(jobs.c.reason.is_(None), jobs.c.reason != sa.bindparam("text")),
+    )
+    .values(reason=sa.bindparam("text"))
+)
 _DECISION = sa.select(attempts.c.decision).where(
     attempts.c.job_id == sa.bindparam("id"), attempts.c.n == sa.bindparam("n")
 )
@@ -153,14 +188,22 @@ def load(tx: Tx, ids: Sequence[str]) -> list[Job]:
     """Jobs whole, in the order of `ids`; unknown ones are left out."""
     if not ids:
         return []
-    # A list in a statement is spelt out at every run; most callers want one job.
     one = len(ids) == 1
-    wanted: dict[str, Any] = {"id": ids[0]} if one else {"ids": list(ids)}
-    rows = {r["id"]: r for r in tx.conn.execute(_JOB if one else _JOBS, wanted).mappings()}
+    rows = tx.conn.execute(_JOB if one else _JOBS, {"id": ids[0]} if one else {"ids": list(ids)})
+    found = {row["id"]: row for row in rows.mappings()}
+    return _with_attempts(tx, [found[i] for i in ids if i in found])
+
+
+def _with_attempts(tx: Tx, rows: Sequence[sa.RowMapping]) -> list[Job]:
+    if not rows:
+        return []
+    # A list in a statement is spelt out at every run; most callers want one job.
+    one = len(rows) == 1
+    wanted: dict[str, Any] = {"id": rows[0]["id"]} if one else {"ids": [row["id"] for row in rows]}
     tries: dict[str, list[Attempt]] = defaultdict(list)
-    for row in tx.conn.execute(_ATTEMPTS_OF_ONE if one else _ATTEMPTS, wanted).mappings():
+    for row in tx.conn.execute(_ATTEMPTS_OF_ONE if one else _ATTEMPTS, wanted).mappings().all():
         tries[row["job_id"]].append(_attempt(tx, row))
-    return [_job(rows[i], tries[i]) for i in ids if i in rows]
+    return [_job(row, tries[row["id"]]) for row in rows]
 
 
 def page(
@@ -171,29 +214,32 @@ def page(
     order: Literal["asc", "desc"],
     project: str | None,
     state: str | None,
-) -> tuple[list[str], bool]:
-    """Ids of one page and whether more follow."""
-    query = sa.select(jobs.c.id).where(jobs.c.deleted.is_(False))
-    if project is not None:
-        query = query.where(jobs.c.project == project)
-    if state is not None:
-        query = query.where(jobs.c.status == state)
-    if after is not None:
-        anchor = sa.select(jobs.c.seq).where(jobs.c.id == after).scalar_subquery()
+) -> tuple[list[Job], bool]:
+    """One page of jobs, whole, and whether more follow."""
+    query = _page(order, project is not None, state is not None, after is not None)
+    given = {"project": project, "state": state, "after": after, "most": limit + 1}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    rows = tx.conn.execute(query, wanted).mappings().all()
+    return _with_attempts(tx, rows[:limit]), len(rows) > limit
+
+
+@lru_cache
+def _page(order: Literal["asc", "desc"], project: bool, state: bool, after: bool) -> sa.Select[Any]:
+    query = sa.select(jobs).where(jobs.c.deleted.is_(False))
+    if project:
+        query = query.where(jobs.c.project == sa.bindparam("project"))
+    if state:
+        query = query.where(jobs.c.status == sa.bindparam("state"))
+    if after:
+        anchor = sa.select(jobs.c.seq).where(jobs.c.id == sa.bindparam("after")).scalar_subquery()
         query = query.where(jobs.c.seq < anchor if order == "desc" else jobs.c.seq > anchor)
-    query = query.order_by(jobs.c.seq.desc() if order == "desc" else jobs.c.seq.asc()).limit(limit + 1)
-    ids = list(tx.conn.execute(query).scalars())
-    return ids[:limit], len(ids) > limit
+    by = jobs.c.seq.desc() if order == "desc" else jobs.c.seq.asc()
+    return query.order_by(by).limit(sa.bindparam("most"))
 
 
 def waiting(tx: Tx, limit: int) -> list[Waiting]:
     """Jobs in `queued`, oldest first."""
-    rows = tx.conn.execute(
-        sa.select(jobs.c.id, jobs.c.inputs)
-        .where(jobs.c.status == Status.QUEUED)
-        .order_by(jobs.c.seq)
-        .limit(limit)
-    ).all()
+    rows = tx.conn.execute(_WAITING, {"most": limit}).all()
     inputs = {row.id: row.inputs for row in rows}
     return [Waiting(job, _load_inputs(inputs[job.id])) for job in load(tx, [row.id for row in rows])]
 
@@ -213,32 +259,24 @@ def open_attempts(tx: Tx) -> list[tuple[str, int, str]]:
 
 def cancel_wanted(tx: Tx) -> set[str]:
     """Jobs that somebody wants cancelled and that have not ended."""
-    query = sa.select(jobs.c.id).where(jobs.c.cancel_requested.is_(True), jobs.c.status.in_(OPEN_JOBS))
-    return set(tx.conn.execute(query).scalars())
+    return set(tx.conn.execute(_CANCEL_WANTED).scalars())
 
 
 def newest_event(tx: Tx) -> int:
     """Number of the newest event: nothing that a decision depends on changes without one."""
-    return int(tx.conn.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))).scalar_one())
+    return int(tx.conn.execute(_NEWEST_EVENT).scalar_one())
 
 
 def in_flight(tx: Tx) -> list[tuple[str, str, str, int]]:
     """(model, backend, status, created_at) of attempts that may occupy a place at their backend."""
-    query = sa.select(attempts.c.model, attempts.c.backend, attempts.c.status, attempts.c.created_at).where(
-        attempts.c.status.in_([*OPEN_ATTEMPTS, AttemptStatus.UNRESOLVED.value])
-    )
-    return [(row.model, row.backend, row.status, row.created_at) for row in tx.conn.execute(query)]
+    return [(*row,) for row in tx.conn.execute(_IN_FLIGHT)]
 
 
 def latest_attempt_of(tx: Tx, models: Sequence[str]) -> tuple[str, int | None] | None:
     """(model, ended_at) of the newest accepted attempt among these models; `ended_at` is None while it runs."""
-    query = (
-        sa.select(attempts.c.model, attempts.c.ended_at)
-        .where(attempts.c.model.in_(models), attempts.c.accepted_at.is_not(None))
-        .order_by(attempts.c.accepted_at.desc())
-        .limit(1)
-    )
-    row = tx.conn.execute(query).one_or_none()
+    if not models:
+        return None
+    row = tx.conn.execute(_LATEST_OF, {"models": list(models)}).one_or_none()
     return None if row is None else (row.model, row.ended_at)
 
 
@@ -356,16 +394,7 @@ def progress(tx: Tx, job_id: str, n: int, value: float) -> None:
 def explain(tx: Tx, job_id: str, reason: Words) -> bool:
     """Say what a waiting job waits for; False when that was said already."""
     text = reason.model_dump_json()
-    done = tx.conn.execute(
-        sa.update(jobs)
-        .where(
-            jobs.c.id == job_id,
-            jobs.c.status == Status.QUEUED,
-            sa.or_(jobs.c.reason.is_(None), jobs.c.reason != text),
-        )
-        .values(reason=text)
-    ).rowcount
-    return bool(done)
+    return bool(tx.conn.execute(_EXPLAIN, {"job": job_id, "text": text}).rowcount)
 
 
 def request_cancel(tx: Tx, job_id: str) -> bool:
