@@ -1,7 +1,7 @@
 """What every door shares before a job exists: checks, inputs, the preview of the decision, the first refusal."""
 
 import asyncio
-import secrets
+import random
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +20,7 @@ from router.db import Database, Tx, get_meta, set_meta
 from router.keys import ApiKey
 from router.media import MediaStore
 from router.policy import Ask, Choice
+from router.policy.fitted import PromptLimits, fit_key
 from router.purses import Purse
 from router.report import UNSEEN, unseen_inputs
 from router.settings import Settings
@@ -28,6 +29,21 @@ _SEEDS = 2**31
 """Seeds we draw fit the smallest range a provider documents."""
 _SHAPES = 256
 """Kinds of request whose likely taker is remembered."""
+
+
+class _Seen:
+    """One snapshot of a few offers, shared by all who asked while it was read."""
+
+    def __init__(self, snapshot: policy.Facts) -> None:
+        self.facts = snapshot
+        self.taken: set[Hashable] = set()
+        """Keys of requests that these offers take: a burst of the same but for prompt and seed is decided once."""
+        self._prompts = PromptLimits([o.card for o in snapshot.offers if o.unusable is None])
+
+    def key(self, request: VideoRequest, seed: int, inputs: Mapping[FrameType | int, InputMedia]) -> Hashable:
+        """Equal for requests that this snapshot's decision cannot tell apart, but for the caller's purses."""
+        fits = fit_key(Ask("new", request, seed, inputs), self._prompts)
+        return (fits, request.model, request.project, request.preferences)
 
 
 class Admission:
@@ -45,15 +61,15 @@ class Admission:
         cards = catalog.cards.values()
         self._names = {*catalog.providers, *(name for card in cards for name in (card.id, card.family))}
         self._likely: dict[Hashable, str] = {}
-        self._coming: dict[str, asyncio.Task[policy.Facts]] = {}
+        self._coming: dict[str, asyncio.Task[_Seen]] = {}
         self._reading: dict[str, asyncio.Lock] = {}
         self._marked = False
         """Whether this database says which kind of money it holds."""
 
     async def admit(
         self, request: VideoRequest, idempotency_key: str | None, caller: ApiKey | None = None
-    ) -> str:
-        """The new job's id, or the earlier one's for a repeated idempotency key."""
+    ) -> Job:
+        """The new job, or the earlier one for a repeated idempotency key, deleted or not."""
         self._check_key(idempotency_key)
         if caller is not None:
             request, idempotency_key = caller.own(request), caller.idempotency(idempotency_key)
@@ -64,13 +80,13 @@ class Admission:
             known = await self._db.read(lambda tx: store.by_key(tx, idempotency_key, print_))
             if known is not None:
                 return known
-        seed = request.seed if request.seed is not None else secrets.randbelow(_SEEDS)
+        seed = request.seed if request.seed is not None else random.randrange(_SEEDS)
         await self._takeable(request, seed, inputs, caller)
 
-        def write(tx: Tx) -> str:
+        def write(tx: Tx) -> Job:
             if not self._marked and get_meta(tx, "money") is None:
                 set_meta(tx, "money", "sandbox" if self._settings.sandbox_url else "real")
-            job_id, _ = store.create(
+            job, _ = store.create(
                 tx,
                 request,
                 inputs,
@@ -79,11 +95,11 @@ class Admission:
                 print_=print_,
                 api_key=caller.name if caller else None,
             )
-            return job_id
+            return job
 
-        job_id = await self._db.write(write)
+        job = await self._db.write(write)
         self._marked = True
-        return job_id
+        return job
 
     async def preview(self, request: VideoRequest, caller: ApiKey | None = None) -> Decision:
         """The decision as it would be made now; nothing is written."""
@@ -229,11 +245,16 @@ class Admission:
         likely = None if whole else self._likely.get(shape)
         name = caller.name if caller is not None else None
         if likely is not None:
-            snapshot = await self._snapshot(likely, request.model)
+            seen = await self._snapshot(likely, request.model)
             held: Sequence[Purse] = ()
             if caller is not None:
                 held = await self._db.read(lambda tx: purses.held(tx, self._settings, name))
-            if self._refusal(request, self._decide(snapshot, request, seed, inputs, held)) is None:
+            key = seen.key(request, seed, inputs)
+            if not held and key in seen.taken:
+                return
+            if self._refusal(request, self._decide(seen.facts, request, seed, inputs, held)) is None:
+                if not held:
+                    seen.taken.add(key)
                 return
         choice = await self._choose(request, seed, inputs, caller)
         refusal = self._refusal(request, choice)
@@ -251,7 +272,7 @@ class Admission:
         found = decision.chosen.model if decision.chosen else min(waits)[1] if waits else None
         return None if found is None or self._catalog.cards[found].demo else found
 
-    async def _snapshot(self, likely: str, model: str | None) -> policy.Facts:
+    async def _snapshot(self, likely: str, model: str | None) -> "_Seen":
         """The facts of one offer and of those that the request names, read after this call began.
 
         Whoever asks while a read is under way shares the next one, as the writer shares commits.
@@ -263,7 +284,7 @@ class Admission:
             self._coming[key] = task
         return await asyncio.shield(task)
 
-    async def _read(self, key: str, likely: str, model: str | None) -> policy.Facts:
+    async def _read(self, key: str, likely: str, model: str | None) -> "_Seen":
         lock = self._reading.setdefault(key, asyncio.Lock())
         async with lock:
             self._coming.pop(key, None)
@@ -271,7 +292,9 @@ class Admission:
                 wanted = {likely} | {card.id for card in self._catalog.matching(model or likely)}
                 few = {name: card for name, card in self._catalog.cards.items() if name in wanted}
                 catalog = replace(self._catalog, cards=few)
-                return await self._db.read(lambda tx: facts.take(tx, self._settings, catalog, self._backends))
+                return _Seen(
+                    await self._db.read(lambda tx: facts.take(tx, self._settings, catalog, self._backends))
+                )
             finally:
                 if key not in self._coming:
                     self._reading.pop(key, None)

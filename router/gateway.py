@@ -177,7 +177,10 @@ class Gateway:
         The same idempotency key with the same request answers the first job; with another request: Conflict. `caller`
         is the API key that asks: its project and its budgets hold.
         """
-        return await self.get(await self._admission.admit(request, idempotency_key, caller))
+        job = await self._admission.admit(request, idempotency_key, caller)
+        if job.deleted:
+            raise errors.not_found(job.id)
+        return job
 
     async def plan(self, request: VideoRequest, *, caller: ApiKey | None = None) -> Decision:
         """The same decision without writing anything: the price preview."""
@@ -214,8 +217,8 @@ class Gateway:
             await self.get(after)
 
         def read(tx: Tx) -> Page:
-            ids, more = store.page(tx, limit=limit, after=after, order=order, project=project, state=state)
-            return Page(tuple(store.load(tx, ids)), more)
+            jobs, more = store.page(tx, limit=limit, after=after, order=order, project=project, state=state)
+            return Page(tuple(jobs), more)
 
         return await self._db.read(read)
 
@@ -226,7 +229,11 @@ class Gateway:
 
     async def content(self, job_id: str, variant: Variant = "video") -> tuple[Path, Asset]:
         """The file of a finished job. Raises NotFound, or Conflict while it is not there yet."""
-        job = await self.get(job_id)
+        return await self.content_of(await self.get(job_id), variant)
+
+    async def content_of(self, job: Job, variant: Variant = "video") -> tuple[Path, Asset]:
+        """The same for a job that was read just now."""
+        job_id = job.id
         asset = job.poster if variant == "thumbnail" else job.output
         if asset is not None and variant == "preview":
             asset = job.preview

@@ -37,6 +37,9 @@ CEILING_MAX = 64.0
 CLOCK_SLACK_US = 2_000_000
 
 
+_OFFERS = sa.select(offers)
+
+
 @dataclass(frozen=True)
 class Rest:
     """What is known of one scope (a model id or a backend name)."""
@@ -110,7 +113,7 @@ def rests(tx: Tx) -> dict[str, Rest]:
             price_factor=Decimal(row["price_factor"] or 1),
             ceiling=row["ceiling"],
         )
-        for row in tx.conn.execute(sa.select(offers)).mappings()
+        for row in tx.conn.execute(_OFFERS).mappings()
     }
 
 

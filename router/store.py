@@ -3,7 +3,8 @@
 import hashlib
 import json
 import secrets
-from collections import defaultdict
+import threading
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,16 +51,66 @@ Flying = tuple[str, str, str, int]
 Inputs = Mapping[FrameType | int, InputMedia]
 
 # Built once: making a statement takes longer than running it.
-_NEW_JOB = sa.insert(jobs)
-_NEW_EVENT = sa.insert(events)
+_NEW_JOB = sa.insert(jobs).inline()
+_NEW_EVENT = sa.insert(events).inline()
+_NEW_ROW: Mapping[str, Any] = {column.name: None for column in jobs.c} | {
+    "progress": 0.0,
+    "warnings": "[]",
+    "details": "{}",
+    "cancel_requested": False,
+    "in_progress_once": False,
+    "deleted": False,
+}
+"""What the table itself puts into a new row."""
+_BY_KEY = sa.select(jobs.c.id, jobs.c.fingerprint).where(jobs.c.idempotency_key == sa.bindparam("key"))
 _JOB = sa.select(jobs).where(jobs.c.id == sa.bindparam("id"))
 _JOBS = sa.select(jobs).where(jobs.c.id.in_(sa.bindparam("ids", expanding=True)))
+_READ = [column for column in attempts.c if column is not attempts.c.decision]
+"""A decision over the whole catalogue is some 100 kilobytes of text, read apart and once."""
 _ATTEMPTS = (
-    sa.select(attempts)
+    sa.select(*_READ)
     .where(attempts.c.job_id.in_(sa.bindparam("ids", expanding=True)))
     .order_by(attempts.c.job_id, attempts.c.n)
 )
-_ATTEMPTS_OF_ONE = sa.select(attempts).where(attempts.c.job_id == sa.bindparam("id")).order_by(attempts.c.n)
+_ATTEMPTS_OF_ONE = sa.select(*_READ).where(attempts.c.job_id == sa.bindparam("id")).order_by(attempts.c.n)
+
+
+def _words_of(values: Iterable[str]) -> list[sa.ColumnElement[str]]:
+    """Constants as a part of the statement; bound, such a list would be spelt out anew at every run."""
+    return [sa.literal_column(f"'{value}'", sa.String) for value in values]
+
+
+_WAITING = (
+    sa.select(jobs.c.id, jobs.c.inputs)
+    .where(jobs.c.status == Status.QUEUED)
+    .order_by(jobs.c.seq)
+    .limit(sa.bindparam("most"))
+)
+_CANCEL_WANTED = sa.select(jobs.c.id).where(
+    jobs.c.cancel_requested.is_(True), jobs.c.status.in_(_words_of(OPEN_JOBS))
+)
+_NEWEST_EVENT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))
+_IN_FLIGHT = sa.select(attempts.c.model, attempts.c.backend, attempts.c.status, attempts.c.created_at).where(
+    attempts.c.status.in_(_words_of([*OPEN_ATTEMPTS, AttemptStatus.UNRESOLVED]))
+)
+_LATEST_OF = (
+    sa.select(attempts.c.model, attempts.c.ended_at)
+    .where(attempts.c.model.in_(sa.bindparam("models", expanding=True)), attempts.c.accepted_at.is_not(None))
+    .order_by(attempts.c.accepted_at.desc())
+    .limit(1)
+)
+_EXPLAIN = (
+    sa.update(jobs)
+    .where(
+        jobs.c.id == sa.bindparam("job"),
+        jobs.c.status == Status.QUEUED,
+        sa.or_(jobs.c.reason.is_(None), jobs.c.reason != sa.bindparam("text")),
+    )
+    .values(reason=sa.bindparam("text"))
+)
+_DECISION = sa.select(attempts.c.decision).where(
+    attempts.c.job_id == sa.bindparam("id"), attempts.c.n == sa.bindparam("n")
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +141,8 @@ def create(
     idempotency_key: str | None,
     print_: str,
     api_key: str | None = None,
-) -> tuple[str, bool]:
-    """Write the job; (id, True), or the earlier job of the same key and (id, False). Raises Conflict."""
+) -> tuple[Job, bool]:
+    """Write the job; it and True, or the earlier job of the same key and False. Raises Conflict."""
     if idempotency_key is not None and (found := by_key(tx, idempotency_key, print_)) is not None:
         return found, False
     job_id = new_job_id(tx.now)
@@ -111,14 +162,13 @@ def create(
     }
     tx.conn.execute(_NEW_JOB, row)
     event(tx, job_id, None, "created", {})
-    return job_id, True
+    # The row as the database now has it, so that nobody needs to read it back.
+    return _job({**_NEW_ROW, **row}, ()), True
 
 
-def by_key(tx: Tx, idempotency_key: str, print_: str) -> str | None:
+def by_key(tx: Tx, idempotency_key: str, print_: str) -> Job | None:
     """The job that this key made; raises Conflict when the request was another one."""
-    row = tx.conn.execute(
-        sa.select(jobs.c.id, jobs.c.fingerprint).where(jobs.c.idempotency_key == idempotency_key)
-    ).one_or_none()
+    row = tx.conn.execute(_BY_KEY, {"key": idempotency_key}).one_or_none()
     if row is None:
         return None
     if row.fingerprint != print_:
@@ -129,7 +179,7 @@ def by_key(tx: Tx, idempotency_key: str, print_: str) -> str | None:
             ),
             param="Idempotency-Key",
         )
-    return str(row.id)
+    return get(tx, row.id)
 
 
 def get(tx: Tx, job_id: str) -> Job | None:
@@ -142,14 +192,22 @@ def load(tx: Tx, ids: Sequence[str]) -> list[Job]:
     """Jobs whole, in the order of `ids`; unknown ones are left out."""
     if not ids:
         return []
-    # A list in a statement is spelt out at every run; most callers want one job.
     one = len(ids) == 1
-    wanted: dict[str, Any] = {"id": ids[0]} if one else {"ids": list(ids)}
-    rows = {r["id"]: r for r in tx.conn.execute(_JOB if one else _JOBS, wanted).mappings()}
+    rows = tx.conn.execute(_JOB if one else _JOBS, {"id": ids[0]} if one else {"ids": list(ids)})
+    found = {row["id"]: row for row in rows.mappings()}
+    return _with_attempts(tx, [found[i] for i in ids if i in found])
+
+
+def _with_attempts(tx: Tx, rows: Sequence[sa.RowMapping]) -> list[Job]:
+    if not rows:
+        return []
+    # A list in a statement is spelt out at every run; most callers want one job.
+    one = len(rows) == 1
+    wanted: dict[str, Any] = {"id": rows[0]["id"]} if one else {"ids": [row["id"] for row in rows]}
     tries: dict[str, list[Attempt]] = defaultdict(list)
-    for row in tx.conn.execute(_ATTEMPTS_OF_ONE if one else _ATTEMPTS, wanted).mappings():
-        tries[row["job_id"]].append(_attempt(row))
-    return [_job(rows[i], tries[i]) for i in ids if i in rows]
+    for row in tx.conn.execute(_ATTEMPTS_OF_ONE if one else _ATTEMPTS, wanted).mappings().all():
+        tries[row["job_id"]].append(_attempt(tx, row))
+    return [_job(row, tries[row["id"]]) for row in rows]
 
 
 def page(
@@ -160,29 +218,32 @@ def page(
     order: Literal["asc", "desc"],
     project: str | None,
     state: str | None,
-) -> tuple[list[str], bool]:
-    """Ids of one page and whether more follow."""
-    query = sa.select(jobs.c.id).where(jobs.c.deleted.is_(False))
-    if project is not None:
-        query = query.where(jobs.c.project == project)
-    if state is not None:
-        query = query.where(jobs.c.status == state)
-    if after is not None:
-        anchor = sa.select(jobs.c.seq).where(jobs.c.id == after).scalar_subquery()
+) -> tuple[list[Job], bool]:
+    """One page of jobs, whole, and whether more follow."""
+    query = _page(order, project is not None, state is not None, after is not None)
+    given = {"project": project, "state": state, "after": after, "most": limit + 1}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    rows = tx.conn.execute(query, wanted).mappings().all()
+    return _with_attempts(tx, rows[:limit]), len(rows) > limit
+
+
+@lru_cache
+def _page(order: Literal["asc", "desc"], project: bool, state: bool, after: bool) -> sa.Select[Any]:
+    query = sa.select(jobs).where(jobs.c.deleted.is_(False))
+    if project:
+        query = query.where(jobs.c.project == sa.bindparam("project"))
+    if state:
+        query = query.where(jobs.c.status == sa.bindparam("state"))
+    if after:
+        anchor = sa.select(jobs.c.seq).where(jobs.c.id == sa.bindparam("after")).scalar_subquery()
         query = query.where(jobs.c.seq < anchor if order == "desc" else jobs.c.seq > anchor)
-    query = query.order_by(jobs.c.seq.desc() if order == "desc" else jobs.c.seq.asc()).limit(limit + 1)
-    ids = list(tx.conn.execute(query).scalars())
-    return ids[:limit], len(ids) > limit
+    by = jobs.c.seq.desc() if order == "desc" else jobs.c.seq.asc()
+    return query.order_by(by).limit(sa.bindparam("most"))
 
 
 def waiting(tx: Tx, limit: int) -> list[Waiting]:
     """Jobs in `queued`, oldest first."""
-    rows = tx.conn.execute(
-        sa.select(jobs.c.id, jobs.c.inputs)
-        .where(jobs.c.status == Status.QUEUED)
-        .order_by(jobs.c.seq)
-        .limit(limit)
-    ).all()
+    rows = tx.conn.execute(_WAITING, {"most": limit}).all()
     inputs = {row.id: row.inputs for row in rows}
     return [Waiting(job, _load_inputs(inputs[job.id])) for job in load(tx, [row.id for row in rows])]
 
@@ -237,32 +298,24 @@ def open_attempts(tx: Tx) -> list[tuple[str, int, str]]:
 
 def cancel_wanted(tx: Tx) -> set[str]:
     """Jobs that somebody wants cancelled and that have not ended."""
-    query = sa.select(jobs.c.id).where(jobs.c.cancel_requested.is_(True), jobs.c.status.in_(OPEN_JOBS))
-    return set(tx.conn.execute(query).scalars())
+    return set(tx.conn.execute(_CANCEL_WANTED).scalars())
 
 
 def newest_event(tx: Tx) -> int:
     """Number of the newest event: nothing that a decision depends on changes without one."""
-    return int(tx.conn.execute(sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))).scalar_one())
+    return int(tx.conn.execute(_NEWEST_EVENT).scalar_one())
 
 
 def in_flight(tx: Tx) -> list[Flying]:
     """(model, backend, status, created_at in microseconds) of attempts that may occupy a place at their backend."""
-    query = sa.select(attempts.c.model, attempts.c.backend, attempts.c.status, attempts.c.created_at).where(
-        attempts.c.status.in_([*OPEN_ATTEMPTS, AttemptStatus.UNRESOLVED.value])
-    )
-    return [(row.model, row.backend, row.status, row.created_at) for row in tx.conn.execute(query)]
+    return [(*row,) for row in tx.conn.execute(_IN_FLIGHT)]
 
 
 def latest_attempt_of(tx: Tx, models: Sequence[str]) -> tuple[str, int | None] | None:
     """(model, ended_at) of the newest accepted attempt among these models; `ended_at` is None while it runs."""
-    query = (
-        sa.select(attempts.c.model, attempts.c.ended_at)
-        .where(attempts.c.model.in_(models), attempts.c.accepted_at.is_not(None))
-        .order_by(attempts.c.accepted_at.desc())
-        .limit(1)
-    )
-    row = tx.conn.execute(query).one_or_none()
+    if not models:
+        return None
+    row = tx.conn.execute(_LATEST_OF, {"models": list(models)}).one_or_none()
     return None if row is None else (row.model, row.ended_at)
 
 
@@ -355,11 +408,11 @@ def claim(tx: Tx, job_id: str, n: int, carrier: str, dead: Iterable[str]) -> Att
 def get_attempt(tx: Tx, job_id: str, n: int) -> Attempt | None:
     """One attempt."""
     row = (
-        tx.conn.execute(sa.select(attempts).where(attempts.c.job_id == job_id, attempts.c.n == n))
+        tx.conn.execute(sa.select(*_READ).where(attempts.c.job_id == job_id, attempts.c.n == n))
         .mappings()
         .one_or_none()
     )
-    return _attempt(row) if row is not None else None
+    return _attempt(tx, row) if row is not None else None
 
 
 def progress(tx: Tx, job_id: str, n: int, value: float) -> None:
@@ -380,16 +433,7 @@ def progress(tx: Tx, job_id: str, n: int, value: float) -> None:
 def explain(tx: Tx, job_id: str, reason: Words) -> bool:
     """Say what a waiting job waits for; False when that was said already."""
     text = reason.model_dump_json()
-    done = tx.conn.execute(
-        sa.update(jobs)
-        .where(
-            jobs.c.id == job_id,
-            jobs.c.status == Status.QUEUED,
-            sa.or_(jobs.c.reason.is_(None), jobs.c.reason != text),
-        )
-        .values(reason=text)
-    ).rowcount
-    return bool(done)
+    return bool(tx.conn.execute(_EXPLAIN, {"job": job_id, "text": text}).rowcount)
 
 
 def request_cancel(tx: Tx, job_id: str) -> bool:
@@ -485,9 +529,33 @@ def micros(usd: Decimal | None) -> int | None:
 # hundreds of times longer to parse than to look up, and some hundred kilobytes to keep.
 
 
-@lru_cache(maxsize=64)
-def _decision(text: str) -> Decision:
-    return Decision.model_validate_json(text)
+class _Decisions:
+    """The decisions read last, by attempt: one is written with its attempt and stays as it is."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int, int], Decision] = OrderedDict()
+
+    def of(self, tx: Tx, job_id: str, n: int, created_at: int) -> Decision:
+        """`created_at` tells an attempt from one that was undone and made again."""
+        key = (job_id, n, created_at)
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        text = tx.conn.execute(_DECISION, {"id": job_id, "n": n}).scalar_one()
+        found = Decision.model_validate_json(text)
+        with self._lock:
+            self._kept[key] = found
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return found
+
+
+_decisions = _Decisions(128)
+"""A page of a list, and some."""
 
 
 @lru_cache(maxsize=1024)
@@ -513,7 +581,7 @@ def _at(value: int | None) -> datetime | None:
     return None if value is None else from_us(value)
 
 
-def _attempt(row: sa.RowMapping) -> Attempt:
+def _attempt(tx: Tx, row: sa.RowMapping) -> Attempt:
     return Attempt(
         job_id=row["job_id"],
         n=row["n"],
@@ -521,7 +589,7 @@ def _attempt(row: sa.RowMapping) -> Attempt:
         model=row["model"],
         status=AttemptStatus(row["status"]),
         resolved=_resolved(row["resolved"]),
-        decision=_decision(row["decision"]),
+        decision=_decisions.of(tx, row["job_id"], row["n"], row["created_at"]),
         reason=_said(row["reason"]),
         estimate_usd=_usd(row["estimate"]),
         reserved_usd=_usd(row["reserved"]) or Decimal(0),
@@ -537,7 +605,7 @@ def _attempt(row: sa.RowMapping) -> Attempt:
     )
 
 
-def _job(row: sa.RowMapping, tries: Sequence[Attempt]) -> Job:
+def _job(row: sa.RowMapping | Mapping[str, Any], tries: Sequence[Attempt]) -> Job:
     return Job(
         id=row["id"],
         status=Status(row["status"]),

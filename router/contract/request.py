@@ -214,10 +214,14 @@ def _resolution(value: Any) -> Any:
     return value.strip().lower().replace("×", "x") if isinstance(value, str) else value
 
 
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""PostgreSQL stores no NUL in text, and no file can hold an unpaired surrogate."""
+
+
 def _unstorable(value: Any, path: str = "") -> str | None:
     """Path of the first string that no database or file name could hold, None when all can be held."""
     if isinstance(value, str):
-        return (path or "text") if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value) else None
+        return (path or "text") if UNSTORABLE.search(value) else None
     if isinstance(value, Mapping):
         rows = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
     elif isinstance(value, list | tuple):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from router.contract.errors import InvalidRequest
 from router.contract.refusals import NAME_MAX, refusal
-from router.contract.request import FrameType, VideoRequest
+from router.contract.request import UNSTORABLE, FrameType, VideoRequest
 from router.contract.words import words
 
 OURS = tuple(VideoRequest.model_fields)
@@ -207,9 +207,9 @@ def _list_of(value: Any, field: str) -> list[Any]:
 
 
 def _storable(value: Any, field: str = "") -> None:
-    """PostgreSQL stores no NUL in text, and no file can hold an unpaired surrogate."""
+    """The same check as the request's own, by the names the caller used."""
     if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        if UNSTORABLE.search(value):
             raise wrong(field, "holds a character that cannot be stored", "保存できない文字が含まれています")
     elif isinstance(value, Mapping):
         for key, inner in value.items():

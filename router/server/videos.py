@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -89,55 +89,52 @@ BODY = {"requestBody": _body_schema()}
 BINARY: dict[str, Any] = {"content": {"video/mp4": {}, "image/*": {}}, "description": "The file"}
 
 
-# Coroutines although they wait for nothing: FastAPI runs plain functions in a thread, which costs more than they do.
-async def _gateway(request: Request) -> Gateway:
+# Read from the request by the endpoints themselves: FastAPI takes longer to solve a dependency than to parse a body.
+def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.gateway
     return gateway
 
 
-async def _caller(request: Request) -> ApiKey | None:
+def _caller(request: Request) -> ApiKey | None:
     caller: ApiKey | None = request.scope.get(CALLER)
     return caller
 
 
-Opened = Annotated[Gateway, Depends(_gateway)]
-Caller = Annotated[ApiKey | None, Depends(_caller)]
+def _answer(view: BaseModel, *, poll: bool = False) -> Response:
+    """The view as JSON; as a finished response, since FastAPI would check again what is checked already."""
+    headers = {"openai-poll-after-ms": str(POLL_AFTER_MS)} if poll else None
+    return Response(view.model_dump_json(), headers=headers, media_type="application/json")
+
 
 router = APIRouter(prefix="/v1/videos", responses=ERRORS, tags=["videos"])
 
 
-@router.post("", openapi_extra=BODY)
-async def create(
-    gateway: Opened,
-    caller: Caller,
-    request: Request,
-    response: Response,
-    idempotency_key: Annotated[str | None, Header()] = None,
-) -> answers.VideoObject:
+@router.post("", openapi_extra=BODY, response_model=answers.VideoObject)
+async def create(request: Request, idempotency_key: Annotated[str | None, Header()] = None) -> Response:
     """Start a video. The same `Idempotency-Key` with the same request answers the first job."""
     _check_key(idempotency_key)
+    gateway = _gateway(request)
 
     async def keep(data: bytes | Path, kind: Kind) -> Asset:
         return await gateway.take_upload(data, expect=kind)
 
     wanted = await read_request(request, max_mb=gateway.settings.server.max_upload_mb, keep=keep)
-    job = await gateway.submit(wanted, idempotency_key=idempotency_key, caller=caller)
-    response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
-    return answers.video_object(job, language(request.scope))
+    job = await gateway.submit(wanted, idempotency_key=idempotency_key, caller=_caller(request))
+    return _answer(answers.video_object(job, language(request.scope)), poll=True)
 
 
 @router.post("/plan", openapi_extra=BODY)
-async def plan(gateway: Opened, caller: Caller, request: Request) -> dict[str, JsonValue]:
+async def plan(request: Request) -> dict[str, JsonValue]:
     """Where this request would go, for how much; nothing is written or spent."""
+    gateway = _gateway(request)
     wanted = await read_request(request, max_mb=gateway.settings.server.max_upload_mb, keep=None)
-    return answers.plan_object(await gateway.plan(wanted, caller=caller), language(request.scope))
+    return answers.plan_object(await gateway.plan(wanted, caller=_caller(request)), language(request.scope))
 
 
-@router.get("")
-async def listing(
-    gateway: Opened, caller: Caller, request: Request, query: Annotated[ListQuery, Query()]
-) -> answers.VideoList:
+@router.get("", response_model=answers.VideoList)
+async def listing(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
     """Jobs, newest first; those of its project for an API key that has one."""
+    gateway, caller = _gateway(request), _caller(request)
     if query.after is not None:
         await _known(gateway, query.after, caller)
     page = await gateway.list(
@@ -147,75 +144,70 @@ async def listing(
         project=caller.within(query.project) if caller else query.project,
         state=query.state.value if query.state else None,
     )
-    return answers.video_list(page, language(request.scope))
+    return _answer(answers.video_list(page, language(request.scope)))
 
 
 @router.get("/models")
-async def models(gateway: Opened, request: Request) -> answers.Rows:
+async def models(request: Request) -> answers.Rows:
     """Every model of every backend, also those that cannot run now."""
     lang = language(request.scope)
-    return answers.Rows(data=[answers.model_row(row, lang) for row in await gateway.models()])
+    return answers.Rows(data=[answers.model_row(row, lang) for row in await _gateway(request).models()])
 
 
 @router.get("/providers")
-async def providers(gateway: Opened, request: Request) -> answers.Rows:
+async def providers(request: Request) -> answers.Rows:
     """Every backend: whether it has a key, rests, or has a problem."""
     lang = language(request.scope)
-    return answers.Rows(data=[answers.provider_row(row, lang) for row in await gateway.providers()])
+    return answers.Rows(data=[answers.provider_row(row, lang) for row in await _gateway(request).providers()])
 
 
-@router.get("/{video_id}")
-async def retrieve(
-    gateway: Opened, caller: Caller, video_id: str, request: Request, response: Response
-) -> answers.VideoObject:
+@router.get("/{video_id}", response_model=answers.VideoObject)
+async def retrieve(video_id: str, request: Request) -> Response:
     """One job."""
-    job = await _known(gateway, video_id, caller)
-    if not job.status.ended:
-        response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
-    return answers.video_object(job, language(request.scope))
+    job = await _known(_gateway(request), video_id, _caller(request))
+    return _answer(answers.video_object(job, language(request.scope)), poll=not job.status.ended)
 
 
 @router.delete("/{video_id}")
-async def delete(gateway: Opened, caller: Caller, video_id: str) -> answers.Deleted:
+async def delete(video_id: str, request: Request) -> answers.Deleted:
     """Remove a job's clip and inputs; an unfinished job is cancelled first. What it cost stays on the books."""
-    await _known(gateway, video_id, caller)
+    gateway = _gateway(request)
+    await _known(gateway, video_id, _caller(request))
     await gateway.delete(video_id)
     return answers.Deleted(id=video_id)
 
 
 @router.post("/{video_id}/cancel")
-async def cancel(gateway: Opened, caller: Caller, video_id: str, request: Request) -> answers.VideoObject:
+async def cancel(video_id: str, request: Request) -> answers.VideoObject:
     """Ask to cancel. A provider that cannot cancel goes on, is paid, and its clip is kept."""
-    await _known(gateway, video_id, caller)
+    gateway = _gateway(request)
+    await _known(gateway, video_id, _caller(request))
     return answers.video_object(await gateway.cancel(video_id), language(request.scope))
 
 
 @router.get("/{video_id}/events")
-async def events(gateway: Opened, caller: Caller, video_id: str) -> answers.Rows:
+async def events(video_id: str, request: Request) -> answers.Rows:
     """The job's history, oldest first."""
-    await _known(gateway, video_id, caller)
+    gateway = _gateway(request)
+    await _known(gateway, video_id, _caller(request))
     return answers.Rows(data=[answers.event_row(event) for event in await gateway.events(video_id)])
 
 
 @router.get("/{video_id}/route")
-async def route(gateway: Opened, caller: Caller, video_id: str, request: Request) -> dict[str, JsonValue]:
+async def route(video_id: str, request: Request) -> dict[str, JsonValue]:
     """Why each attempt went where it went, as it was decided then; what it cost; what changed until the next."""
-    job = await _known(gateway, video_id, caller)
+    gateway = _gateway(request)
+    job = await _known(gateway, video_id, _caller(request))
     return answers.route_object(job, await gateway.bookings(video_id), language(request.scope))
 
 
 @router.head("/{video_id}/content", include_in_schema=False)
 @router.get("/{video_id}/content", response_class=Response, responses={200: BINARY})
-async def content(
-    gateway: Opened,
-    caller: Caller,
-    video_id: str,
-    request: Request,
-    query: Annotated[ContentQuery, Query()],
-) -> Response:
+async def content(video_id: str, request: Request, query: Annotated[ContentQuery, Query()]) -> Response:
     """The clip, its still, its preview or the original; takes Range and If-None-Match. 409 while the job has not finished."""
-    await _known(gateway, video_id, caller)
-    path, asset = await gateway.content(video_id, query.variant)
+    gateway = _gateway(request)
+    job = await _known(gateway, video_id, _caller(request))
+    path, asset = await gateway.content_of(job, query.variant)
     return await _file(path, asset, video_id, request.headers)
 
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router import policy
-from router.admission import Admission
+from router.admission import Admission, _Seen
 from router.catalog import Catalog
 from router.contract.card import ModelCard
 from router.contract.job import Rejected
-from router.contract.request import VideoRequest
+from router.contract.request import Preferences, VideoRequest
 from router.contract.words import same
 from router.policy import Ask, Facts, Money, OfferFacts
 from router.policy.rejections import names
@@ -100,3 +100,35 @@ def test_one_offer_that_takes_a_request_means_that_the_whole_catalogue_does(
         few = tuple(o for o in facts.offers if o.card.id in {likely.id, *named})
         if door._refusal(request, policy.decide(replace(facts, offers=few), ask)) is None:
             assert whole is None, likely.id
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"prompt": "another lighthouse", "tags": ("x",)},
+    {"seed": 7},
+    {"prompt": "storm " * 300},
+    {"prompt": "storm " * 3000},
+    {"duration": 8},
+    {"resolution": "4k"},
+    {"negative_prompt": "fog"},
+    {"provider_options": {"fal": {"x": 1}}},
+    {"project": "ads"},
+    {"preferences": Preferences(max_usd=Decimal("0.01"))},
+]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), requests(), st.sampled_from(CHANGES))
+def test_requests_of_one_key_are_answered_alike(
+    dice: int, request: VideoRequest, change: dict[str, Any]
+) -> None:
+    facts = snapshot(random.Random(dice))
+    seen, door = _Seen(facts), admission()
+    other = request.model_copy(update=change)
+    if seen.key(request, 1, {}) == seen.key(other, 2, {}):
+        answers = [
+            door._refusal(asked, policy.decide(facts, Ask("new", asked, seed, {}))) is None
+            for asked, seed in ((request, 1), (other, 2))
+        ]
+        assert answers[0] == answers[1]
+    else:
+        assert change is not CHANGES[0]

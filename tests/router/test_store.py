@@ -1,23 +1,35 @@
 """Guarded transitions and pages: two movers, one winner; no step that is not listed."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
 from router import store
+from router.contract.card import ResolvedRequest
 from router.contract.errors import Conflict
-from router.contract.job import ATTEMPT_TRANSITIONS, TRANSITIONS, AttemptStatus, Status
-from router.contract.request import VideoRequest
+from router.contract.job import ATTEMPT_TRANSITIONS, TRANSITIONS, AttemptStatus, Decision, Job, Status
+from router.contract.request import Task, VideoRequest
+from router.contract.words import same
 from router.db import Database, Tx
 from router.tables import attempts, jobs
 
 REQUEST = VideoRequest(prompt="a red ball")
+RESOLVED = ResolvedRequest(
+    backend="b", model="b/m", wire_id="m", task=Task.TEXT_TO_VIDEO, prompt="a red ball", duration=5
+)
+
+
+def decided(why: str) -> Decision:
+    """A decision that differs by its reason alone."""
+    at = datetime(2026, 11, 26, tzinfo=UTC)
+    return Decision(at=at, mode="cheapest", chosen=None, candidates=(), rejected=(), reason=same(why))
 
 
 def made(tx: Tx, key: str | None = None, request: VideoRequest = REQUEST) -> str:
     print_ = store.fingerprint(request)
-    return store.create(tx, request, {}, seed=1, idempotency_key=key, print_=print_)[0]
+    return store.create(tx, request, {}, seed=1, idempotency_key=key, print_=print_)[0].id
 
 
 async def test_of_two_movers_one_wins(db: Database) -> None:
@@ -79,7 +91,7 @@ async def test_pages_show_every_job_once_in_order(db: Database, order: str) -> N
         page, more = await db.read(
             lambda tx, a=after: store.page(tx, limit=3, after=a, order=order, project=None, state=None)  # type: ignore[misc, arg-type]
         )
-        seen += page
+        seen += [job.id for job in page]
     assert seen == (ids if order == "asc" else ids[::-1])
 
 
@@ -88,3 +100,52 @@ async def test_a_key_answers_its_first_job_and_refuses_another_request(db: Datab
     assert await db.write(lambda tx: made(tx, "key")) == job
     with pytest.raises(Conflict):
         await db.write(lambda tx: made(tx, "key", VideoRequest(prompt="another")))
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+async def test_a_new_job_is_answered_as_the_database_has_it(db: Database, key: str | None) -> None:
+    request = VideoRequest.model_validate(
+        {
+            "prompt": "赤い球 \U0001f534",
+            "duration": 5,
+            "resolution": "1280x720",
+            "project": "ads",
+            "tags": ["a", "b"],
+            "provider_options": {"fal": {"x": [1, {"y": None}]}},
+            "preferences": {"max_usd": "0.50", "deadline": "2026-12-01T09:00:00+09:00", "mode": "cheapest"},
+        }
+    )
+
+    def create(tx: Tx) -> tuple[Job, bool]:
+        print_ = store.fingerprint(request)
+        return store.create(tx, request, {}, seed=3, idempotency_key=key, print_=print_, api_key="someone")
+
+    answered, new = await db.write(create)
+    assert new
+    assert await db.read(lambda tx: store.get(tx, answered.id)) == answered
+    assert answered.request == request
+    if key is not None:
+        assert await db.write(create) == (answered, False)
+
+
+async def test_an_attempt_that_was_undone_leaves_no_decision_behind(db: Database) -> None:
+    job = await db.write(made)
+
+    def begin(tx: Tx, why: str) -> Job | None:
+        tx.conn.execute(
+            sa.insert(attempts).values(
+                job_id=job, n=1, backend="b", model="b/m", status=AttemptStatus.RUNNING, created_at=tx.us,
+                resolved=RESOLVED.model_dump_json(), reason=same(why).model_dump_json(), reserved=0,
+                decision=decided(why).model_dump_json(),
+            )
+        )  # fmt: skip
+        return store.get(tx, job)
+
+    def undone(tx: Tx) -> None:
+        begin(tx, "first")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await db.write(undone)
+    seen = [await db.write(lambda tx: begin(tx, "second")), await db.read(lambda tx: store.get(tx, job))]
+    assert [found.attempts[0].decision for found in seen if found is not None] == [decided("second")] * 2

@@ -162,8 +162,7 @@ class FakeGateway(Gateway):
     async def events(self, job_id: str) -> tuple[Event, ...]:
         return (Event(seq=1, job_id=job_id, attempt=None, at=T0, kind="created", data={}),)
 
-    async def content(self, job_id: str, variant: Variant = "video") -> tuple[Path, Asset]:
-        job = self.jobs[job_id]
+    async def content_of(self, job: Job, variant: Variant = "video") -> tuple[Path, Asset]:
         if job.output is None:
             raise Conflict(words("The clip is not there yet.", "動画はまだできていません。"))
         if variant == "thumbnail":
