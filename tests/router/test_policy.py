@@ -195,3 +195,17 @@ def test_a_named_model_that_is_not_set_up_is_what_the_refusal_talks_about() -> N
     choice = policy.decide(Facts(NOW, (SLOW_CHEAP, replace(OURS, unusable=missing))), named)
     assert choice.hopeless
     assert "its weights are not here" in choice.decision.reason.en
+
+
+def test_what_a_named_model_can_never_make_comes_before_what_it_lacks_here() -> None:
+    missing = Rejected(
+        backend="ours", model="ours/clip", code="no_weights", reason=same("its weights are not here")
+    )
+    wish = VideoRequest(prompt="a ball", model="ours/clip", duration=7)
+    facts = Facts(NOW, (SLOW_CHEAP, replace(OURS, unusable=missing)))
+    choice = policy.decide(facts, replace(ask(), request=wish))
+    assert choice.hopeless
+    assert "weights" not in choice.decision.reason.en
+    assert [misfit.field for misfit in choice.misfits] == ["duration"]
+    unnamed = policy.decide(facts, replace(ask(), request=wish.model_copy(update={"model": None})))
+    assert ("ours", "no_weights") in {(r.backend, r.code) for r in unnamed.decision.rejected}
