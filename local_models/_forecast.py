@@ -23,7 +23,7 @@ from local_models._forecast_words import (
 )
 from local_models._memory import CPU_PLAN, DeviceFacts, LoadPlan, ModelNumbers, options, peak_gb, plans
 from local_models._parts import numbers_of
-from local_models._published import from_weights, published
+from local_models._published import from_weights, packed, published
 from local_models._snap import snap_frames
 from local_models._speed import VRAM_CARDS, Anchor, card_factor, clip_seconds
 from local_models._target import target_of
@@ -163,6 +163,7 @@ class Forecaster:
             offload=plan.offload,
             text_encoder=plan.text_place,
             vae_tiling=plan.vae_tiling,
+            tile_cuts=plan.tile_cuts,
             attention=plan.attention,
             peak_gb=plan.peak_gb,
             ram_gb=plan.ram_gb,
@@ -212,7 +213,7 @@ class Forecaster:
             return from_weights(weights, *size, clip.steps, clip.passes) if weights else None
         reckoned = row.numbers(*size, clip.steps, clip.passes)
         if weights is None:
-            return reckoned
+            return packed(card, reckoned)
         lies_here = numbers_of(weights, size, dim=0, ffn=0, tokens=0, per_token_time=False, decoder_base=0)
         return replace(
             reckoned,
@@ -243,27 +244,29 @@ class Forecaster:
     def _target(self, wish: DeviceWish) -> Target:
         if wish.vram_gb is not None or wish.card is not None:
             facts = target_of(wish)
-            name = f"{facts.name}, " if facts.name else ""
-            return Target(
-                facts, f"{name}{wish.vram_gb or facts.free_gb:g} GB", old_card(name, facts.capability)
-            )
+            size = f"{wish.vram_gb or facts.free_gb:g} GB"
+            label = f"{facts.name}, {size}" if facts.name else size
+            return Target(facts, label, old_card(label, facts.capability))
         found = self._look(self._device)
         facts = found.facts if wish.ram_gb is None else replace(found.facts, ram_gb=wish.ram_gb)
         return Target(facts, found.label, found.problem, found.total_gb)
 
     # -- what fits instead
 
-    def _nearest(self, card: ModelCard, clip: Clip, target: Target) -> tuple[Clip | None, tuple[str, ...]]:
-        """The largest smaller clip of this model that fits, and other models that do, the larger ones first."""
+    def _nearest(
+        self, card: ModelCard, clip: Clip, target: Target
+    ) -> tuple[Clip | None, tuple[tuple[str, float], ...]]:
+        """The largest smaller clip of this model that fits, and other models that do, the larger ones first, each with
+        the host memory (GB) that it takes."""
         smaller = next((less for less in _smaller(card, clip) if self._fits(card, less, target)), None)
         others = [
-            (numbers.transformer_b * numbers.experts, other.id)
+            (numbers.transformer_b * numbers.experts, other.id, plans(numbers, target.facts)[0].ram_gb)
             for other in self._known()
             if other.id != card.id and set(other.tasks) & set(card.tasks)
             for numbers in [self._numbers(other, clip_of(other, ClipWish()))]
             if numbers is not None and self._fits(other, clip_of(other, ClipWish()), target)
         ]
-        return smaller, tuple(name for _, name in sorted(others, reverse=True)[:2])
+        return smaller, tuple((name, ram) for _, name, ram in sorted(others, reverse=True)[:2])
 
     def _fits(self, card: ModelCard, clip: Clip, target: Target) -> bool:
         model = self._numbers(card, clip)
@@ -306,7 +309,8 @@ def _smaller(card: ModelCard, clip: Clip) -> list[Clip]:
     """Smaller clips of the card, the largest first: shorter ones of the same size, then its smaller sizes."""
     local = card.local
     assert local is not None
-    sizes = {(size.width, size.height) for size in sizes_of(card)} | {(clip.width, clip.height)}
+    asked = (clip.width, clip.height)
+    sizes = {(size.width, size.height) for size in sizes_of(card)} | {asked}
     least = local.frame_rule[0] + local.frame_rule[1]
     frames = {max(least, snap_frames(clip.frames * share, local.frame_rule, clip.frames)) for share in SHARES}
     found = [
@@ -316,4 +320,9 @@ def _smaller(card: ModelCard, clip: Clip) -> list[Clip]:
         for count in frames
         if (width, height, count) != (clip.width, clip.height, clip.frames)
     ]
-    return sorted(found, key=lambda less: less.width * less.height * less.frames, reverse=True)
+    # Of two as large ones the asked size, only shorter.
+    return sorted(
+        found,
+        key=lambda less: (less.width * less.height * less.frames, (less.width, less.height) == asked),
+        reverse=True,
+    )

@@ -9,7 +9,7 @@ from router.contract.card import ModelCard
 from router.contract.errors import Misfit
 from router.contract.forecast import Basis, Measured, NotChosen
 from router.contract.length import number
-from router.contract.words import Words, words
+from router.contract.words import Words, same, words
 
 SLOWER_SHOWN = 2
 CACHE_FROM_STEPS = 15
@@ -81,8 +81,8 @@ def unknown_size(card: ModelCard, misfits: Sequence[Misfit]) -> Words:
     return words(f"{card.id} cannot make this: {en}.", f"{card.id} では対応できません: {ja}。")
 
 
-def nearest_words(why: Words, smaller: Size | None, others: Sequence[str]) -> Words:
-    """The refusal with the nearest things that fit."""
+def nearest_words(why: Words, smaller: Size | None, others: Sequence[tuple[str, float]]) -> Words:
+    """The refusal with the nearest things that fit; `others`: models with the host memory (GB) that they take."""
     en, ja = [why.en.rstrip(".")], [why.ja.rstrip("。")]
     if smaller is not None:
         said = (
@@ -91,12 +91,18 @@ def nearest_words(why: Words, smaller: Size | None, others: Sequence[str]) -> Wo
         en.append(f"This model fits with {said}")
         ja.append(f"このモデルは {said} なら収まります")
     if others:
-        en.append(f"Other models that fit: {', '.join(others)}")
-        ja.append(f"収まる別のモデル: {'、'.join(others)}")
+        en.append(f"Other models that fit: {', '.join(_named(*other).en for other in others)}")
+        ja.append(f"収まる別のモデル: {'、'.join(_named(*other).ja for other in others)}")
     if smaller is None and not others:
         en.append("No local model fits there; use a cloud model")
         ja.append("収まるローカルモデルがありません。クラウドのモデルを使ってください")
     return words(". ".join(en) + ".", "。".join(ja) + "。")
+
+
+def _named(model: str, ram_gb: float) -> Words:
+    if not ram_gb:
+        return same(model)
+    return words(f"{model} ({ram_gb:.0f} GB of host memory)", f"{model}(メインメモリ {ram_gb:.0f} GB)")
 
 
 def busy_words(facts: DeviceFacts, total_gb: float) -> tuple[Words, ...]:

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 from local_models._messages import Phase
-from local_models._numbers import LoadPlan
+from local_models._numbers import LEAST_TILE, TILE_CUTS, LoadPlan
 
-LEAST_TILE = 96
-"""Pixels: below that the seams cost more than the tile saves."""
-TILE_CUTS = 2
+__all__ = ["LEAST_TILE", "TILE_CUTS", "below", "cut_tiles", "ladder"]
 
 
 def ladder(planned: Sequence[LoadPlan], *, text: bool) -> tuple[LoadPlan, ...]:
@@ -44,9 +43,29 @@ def cut_tiles(vae: Any) -> bool:
     sides = [vae.tile_sample_min_height, vae.tile_sample_min_width]
     if min(sides) // 2 < LEAST_TILE:
         return False
-    for kind in ("sample_min", "sample_stride", "latent_min"):
-        for axis in ("height", "width"):
+    for axis in ("height", "width"):
+        latents = getattr(vae, f"tile_latent_min_{axis}", 0)
+        whole = getattr(vae, f"tile_sample_min_{axis}") // latents if latents else 0
+        for kind in ("sample_min", "sample_stride", "latent_min"):
             name = f"tile_{kind}_{axis}"
             if hasattr(vae, name):
                 setattr(vae, name, getattr(vae, name) // 2)
+        if hasattr(vae, f"tile_overlap_factor_{axis}"):
+            _overlap_whole_latents(vae, axis, whole)
     return True
+
+
+def _overlap_whole_latents(vae: Any, axis: str, pixels: int) -> None:
+    """CogVideoX keeps a share of the tile for each side: it must be whole latents in pixels too (`pixels` per latent), or
+    the tiles are joined at the wrong places and the picture grows."""
+    latents = getattr(vae, f"tile_latent_min_{axis}")
+    setattr(vae, f"tile_sample_min_{axis}", latents * pixels)
+    usual = ceil(latents * getattr(vae, f"tile_overlap_factor_{axis}"))
+    shares = ((count, count / latents) for count in range(usual, latents))
+    # The library cuts fractions off, and 17 of 22 may come out as 16.999...
+    fitting = (
+        share
+        for count, share in shares
+        if int(latents * (1 - share)) == latents - count and int(latents * pixels * share) == count * pixels
+    )
+    setattr(vae, f"tile_overlap_factor_{axis}", next(fitting))

@@ -7,10 +7,13 @@ phases encode, denoise and decode counts. The formulas are estimates from the mo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Literal
 
 from local_models._numbers import (
     CPU_PLAN,
+    LEAST_TILE,
+    TILE_CUTS,
     DeviceFacts,
     DType,
     LoadPlan,
@@ -90,25 +93,37 @@ def plans(model: ModelNumbers, device: DeviceFacts) -> tuple[LoadPlan, ...]:
     ladder: list[LoadPlan] = []
     for option in every:
         fits = option.verdict in {"chosen", "slower"}
-        if fits and (not ladder or option.plan.peak_gb <= RUNG * ladder[-1].peak_gb):
+        if fits and (not ladder or _is_rung(option.plan, ladder)):
             ladder.append(option.plan)
-    if ladder and smallest.peak_gb < ladder[-1].peak_gb:
+    if ladder and smallest.peak_gb < ladder[-1].peak_gb and _is_new(smallest, ladder):
         ladder.append(smallest)
     return tuple(ladder) or (smallest,)
 
 
+def _is_rung(plan: LoadPlan, above: Sequence[LoadPlan]) -> bool:
+    return plan.peak_gb <= RUNG * above[-1].peak_gb and _is_new(plan, above)
+
+
+def _is_new(plan: LoadPlan, above: Sequence[LoadPlan]) -> bool:
+    """Whether it is more than another one with smaller tiles: those are cut without loading again (`_ladder.py`)."""
+    return all(replace(other, tile_cuts=0).word != replace(plan, tile_cuts=0).word for other in above)
+
+
 def options(model: ModelNumbers, device: DeviceFacts) -> tuple[Option, ...]:
-    """Every plan that can be loaded onto a CUDA device, the fastest first, with what speaks against it."""
+    """Every plan that can be loaded onto a CUDA device, the fastest first, with what speaks against it.
+
+    Behind them the same with smaller tiles, for where none of the others fits.
+    """
     factor = card_factor(device.name) or 1.0
     rows = [
-        (clip_seconds(model, plan, factor), plan.layerwise_fp8, plan.peak_gb, plan)
+        (plan.tile_cuts, clip_seconds(model, plan, factor), plan.layerwise_fp8, plan.peak_gb, plan)
         for plan in _candidates(model, device)
     ]
-    rows.sort(key=lambda row: row[:3])
-    smallest = _smallest([plan for _, _, _, plan in rows])
+    rows.sort(key=lambda row: row[:4])
+    smallest = _smallest([plan for *_, plan in rows])
     found: list[Option] = []
     taken = False
-    for seconds, _, _, plan in rows:
+    for _, seconds, _, _, plan in rows:
         verdict = _verdict(plan, device, 1.0 if plan == smallest else HEADROOM)
         if verdict == "chosen":
             verdict, taken = "slower" if taken else "chosen", True
@@ -128,12 +143,22 @@ def _verdict(plan: LoadPlan, device: DeviceFacts, share: float) -> Verdict:
 
 def _candidates(model: ModelNumbers, device: DeviceFacts) -> Iterator[LoadPlan]:
     """What the pipelines' `load` can do; nothing else is planned."""
-    tilings = (True, False) if device.free_gb >= UNTILED_FROM_GB else (True,)
+    tilings: list[tuple[bool, int]] = [(True, cuts) for cuts in range(_most_cuts(model) + 1)]
+    if device.free_gb >= UNTILED_FROM_GB:
+        tilings.append((False, 0))
     for fp8 in (False, True) if device.fp8_storage and not model.quantised else (False,):
         for offload in ("none", "model", "group"):
             for text in _text_places(model, offload):
-                for tiled in tilings:
-                    yield _plan(model, fp8, offload, tiled, text)
+                for tiled, cuts in tilings:
+                    yield _plan(model, fp8, offload, tiled, cuts, text)
+
+
+def _most_cuts(model: ModelNumbers) -> int:
+    """How often the tile's side can be halved; 0 where the clip is no larger than the smaller tile anyway."""
+    return sum(
+        sqrt(model.tile_pixels) / 2**cut >= LEAST_TILE and model.tile_pixels / 4**cut < model.frame_pixels
+        for cut in range(1, TILE_CUTS + 1)
+    )
 
 
 def _text_places(model: ModelNumbers, offload: Offload) -> tuple[TextPlace, ...]:
@@ -143,10 +168,11 @@ def _text_places(model: ModelNumbers, offload: Offload) -> tuple[TextPlace, ...]
     return ("resident" if offload == "none" else "visits", *beside)
 
 
-def _plan(model: ModelNumbers, fp8: bool, offload: Offload, tiled: bool, text: TextPlace) -> LoadPlan:
-    plan = LoadPlan(
-        "bfloat16", fp8, offload, tiled, text_on_cpu=text == "cpu", text_streamed=text == "streamed"
-    )
+def _plan(
+    model: ModelNumbers, fp8: bool, offload: Offload, tiled: bool, cuts: int, text: TextPlace
+) -> LoadPlan:
+    on_cpu, streamed = text == "cpu", text == "streamed"
+    plan = LoadPlan("bfloat16", fp8, offload, tiled, on_cpu, text_streamed=streamed, tile_cuts=cuts)
     return replace(plan, peak_gb=peak_gb(model, plan), ram_gb=_ram_gb(model))
 
 
@@ -154,7 +180,7 @@ def peak_gb(model: ModelNumbers, plan: LoadPlan) -> float:
     """The most memory of the card that this plan should need, in GB."""
     transformer = model.transformer_b * (1 if plan.layerwise_fp8 else 2)
     vae, image = 2 * model.vae_b, 2 * model.image_b
-    denoise, decode = _denoise_gb(model), _decode_gb(model, plan.vae_tiling)
+    denoise, decode = _denoise_gb(model), _decode_gb(model, plan)
     text = _text_gb(model, plan)
     match plan.offload:
         case "none":
@@ -193,10 +219,11 @@ def _denoise_gb(model: ModelNumbers) -> float:
     return batch * (plain + modulation) / _GB
 
 
-def _decode_gb(model: ModelNumbers, tiling: bool) -> float:
+def _decode_gb(model: ModelNumbers, plan: LoadPlan) -> float:
     """The VAE's widest feature maps in bf16, and the finished clip in fp32."""
     clip = model.frame_pixels * model.frames * 3 * 4
-    pixels = min(model.frame_pixels, model.tile_pixels) if tiling else model.frame_pixels
+    tile = model.tile_pixels / 4**plan.tile_cuts
+    pixels = min(model.frame_pixels, tile) if plan.vae_tiling else model.frame_pixels
     at_once = min(model.decode_frames, model.frames)
     maps = WHOLE_MAPS if model.decode_frames >= model.frames else WIDE_MAPS
     return (pixels * at_once * model.decoder_base * maps * 2 + clip) / _GB

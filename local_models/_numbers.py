@@ -7,6 +7,9 @@ Offload = Literal["none", "model", "group"]
 DType = Literal["float32", "bfloat16"]
 TextPlace = Literal["resident", "visits", "streamed", "cpu"]
 
+LEAST_TILE = 96
+"""Pixels of a tile's side: below that the seams cost more than the tile saves."""
+TILE_CUTS = 2
 TILE_PIXELS = 256 * 256
 """A tile of the Wan and most other VAEs at their defaults."""
 
@@ -85,6 +88,8 @@ class LoadPlan:
     """Always set on load: diffusers keeps the last choice for the whole process, a failed one too."""
     ram_gb: float = 0.0
     """Estimate of the host memory needed while loading, the largest moment; 0 on the CPU."""
+    tile_cuts: int = 0
+    """How often the side of the VAE's tiles is halved: only where nothing else fits, as each cut shows more seams."""
 
     def __str__(self) -> str:
         """For the log: `bfloat16 fp8 offload=model tiled text-on-cpu peak=9.1GB`."""
@@ -103,7 +108,8 @@ class LoadPlan:
     def word(self) -> str:
         """The choices without the estimates; equal for equal plans."""
         said = [self.dtype, "fp8" if self.layerwise_fp8 else "", f"offload={self.offload}"]
-        said += ["tiled" if self.vae_tiling else "", "text-on-cpu" if self.text_on_cpu else ""]
+        tiles = f"tiled/{2**self.tile_cuts}" if self.tile_cuts else "tiled"
+        said += [tiles if self.vae_tiling else "", "text-on-cpu" if self.text_on_cpu else ""]
         said += ["text-streamed" if self.text_streamed else ""]
         said += [f"attention={self.attention}" if self.attention != "native" else ""]
         return " ".join(word for word in said if word)

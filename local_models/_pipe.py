@@ -8,6 +8,7 @@ import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 
 from local_models._clip import OnStep
+from local_models._ladder import cut_tiles
 from local_models._load import quantised
 from local_models._memory import LoadPlan
 from local_models._prompts import Prompts, reader
@@ -93,6 +94,8 @@ def place(pipe: Pipe, others: Sequence[torch.nn.Module] = ()) -> None:
     pipe.pipeline.set_progress_bar_config(disable=True)
     if plan.vae_tiling:
         pipe.vae.enable_tiling()
+        for _ in range(plan.tile_cuts):
+            cut_tiles(pipe.vae)
     for transformer in pipe.transformers:
         transformer.set_attention_backend(plan.attention)
         if plan.layerwise_fp8 and not quantised(transformer):

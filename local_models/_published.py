@@ -6,16 +6,23 @@ each VAE's code, as channels at full resolution; frames at once: what its `decod
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from local_models._numbers import TILE_PIXELS, ModelNumbers, tokens
 from local_models._speed import Anchor
 from local_models._weights import Weights
 from router.contract.card import ModelCard
 
+GGUF_BYTES: dict[str, float] = {"q4_k_m": 0.68}
+"""Bytes per parameter of a whole file: 9.65 GB for 14.288 B (QuantStack, Wan2.2-A14B), 11.3 GB for 16.395 B (city96,
+Wan2.1-I2V-14B); some tensors stay in 16 bits (sizes as people list them, looked up 2026-11-26)."""
 WHOLE_CLIP = 10_000
 """For a VAE that decodes all frames of a tile at once."""
-UMT5_B, T5_B, GEMMA_B = 5.681, 4.762, 11.766
+UMT5_B, T5_B = 5.681, 4.762
+GEMMA_B = 12.203
+"""With its vision tower, which the repository has and the library loads."""
+LTX2_SIDE_B = 1.222 + 0.053 + 1.431 + 0.056
+"""What lies beside LTX-2's transformer: VAE, sound VAE, text connectors, vocoder."""
 QWEN_BYT5_B = 7.071 + 0.219
 
 
@@ -132,7 +139,7 @@ MODELS: tuple[Published, ...] = (
         batched_guidance=True, decode_frames=WHOLE_CLIP, tile_pixels=512 * 512,
     ),
     Published(
-        r"ltx[-_]?2([-_.\s]|$)(?!b)", 18.876, GEMMA_B, 1.275, 4096, 16384, 48, (8, 32, 1), 16,
+        r"ltx[-_]?2([-_.\s]|$)(?!b)", 18.876, GEMMA_B, LTX2_SIDE_B, 4096, 16384, 48, (8, 32, 1), 16,
         per_token_time=True, batched_guidance=True, decode_frames=WHOLE_CLIP, tile_pixels=512 * 512,
     ),
     Published(
@@ -158,6 +165,17 @@ MODELS: tuple[Published, ...] = (
     ),
 )  # fmt: skip
 """The first whose pattern is found counts."""
+
+
+def packed(card: ModelCard, numbers: ModelNumbers) -> ModelNumbers:
+    """The numbers with the transformer as the card's GGUF files hold it; unchanged for a card without such files."""
+    names = [str(file["file"]).lower() for file in card.wire.get("files", ())]
+    kinds = [name.removesuffix(".gguf").rpartition("-")[2] for name in names if name.endswith(".gguf")]
+    size = next((GGUF_BYTES[kind] for kind in kinds if kind in GGUF_BYTES), None)
+    if size is None:
+        return numbers
+    # The planner counts two bytes per parameter.
+    return replace(numbers, transformer_b=numbers.transformer_b * size / 2, quantised=True)
 
 
 def published(card: ModelCard) -> Published | None:

@@ -20,6 +20,8 @@ Form = Literal["diffusers", "gguf", "original"]
 """`original`: one safetensors file with the makers' own names, as their repositories hold it."""
 _MAKERS_OWN = "model.diffusion_model."
 """How a tensor's name begins in such a file."""
+_STEMS = ("diffusion_pytorch_model", "model")
+"""Names of weights: those of diffusers, those of transformers."""
 _HEADER_MAX = 100_000_000
 """Bytes; the safetensors format's own limit."""
 
@@ -75,7 +77,7 @@ def inspect(directory: Path) -> Weights:
     for part in PARTS:
         kind = index.get(part)
         if isinstance(kind, list) and kind and kind[0] is not None:
-            parts[part] = _part(directory / part, name)
+            parts[part] = _part(directory / part, name, _STEMS[kind[0] == "transformers"])
     if "vae" not in parts:
         raise damaged(name, "model_index.json")
     loras = {part: directory / LORAS / f"{part}.safetensors" for part in ("transformer", "transformer_2")}
@@ -110,24 +112,30 @@ def _json(path: Path, name: str) -> dict[str, Any]:
     return data
 
 
-def _part(folder: Path, name: str) -> Part:
+def _part(folder: Path, name: str, stem: str) -> Part:
+    """`stem`: how the component's library names its weights, should there be two copies."""
     config = _json(folder / "config.json", name)
     quantised = sorted(folder.glob("*.gguf"))
     if quantised:
         return _quantised(quantised[0], config, name)
-    indexes = sorted(folder.glob("*.safetensors.index.json"))
+    indexes = _first(folder, f"{stem}.safetensors.index.json", "*.safetensors.index.json")
     if indexes:
         mapping = _json(indexes[0], name).get("weight_map")
         if not isinstance(mapping, dict):
             raise damaged(name, f"{folder.name}/{indexes[0].name}")
         files = [folder / str(file) for file in sorted(set(mapping.values()))]
     else:
-        files = sorted(folder.glob("*.safetensors"))[:1]
+        files = _first(folder, f"{stem}.safetensors", "*.safetensors")[:1]
     if not files:
         raise damaged(name, f"{folder.name}/*.safetensors")
     found = [_parameters(file, name) for file in files]
     made = Part(sum(count for count, _ in found), config, sum(file.stat().st_size for file in files))
     return replace(made, form="original", file=files[0]) if found[0][1] else made
+
+
+def _first(folder: Path, wanted: str, pattern: str) -> list[Path]:
+    """What matches the pattern, the wanted name before all others."""
+    return sorted(folder.glob(pattern), key=lambda path: (path.name != wanted, path.name))
 
 
 def _quantised(file: Path, config: dict[str, Any], name: str) -> Part:

@@ -6,6 +6,7 @@ from typing import Any
 from router.contract.card import ModelCard
 from router.contract.request import Mode
 from ui._gradio import gr
+from ui.finishing import FACTORS, LOOPS, PREVIEWS, RATES
 from ui.form import (
     AUTO,
     CAMERAS,
@@ -74,13 +75,27 @@ class Fields:
                 interactive=True,
             )
             self.allow_drop = gr.Checkbox(label=say("allow_drop"), elem_id="allow-drop", interactive=True)
+        with gr.Accordion(say("finishing"), open=False, elem_id="finishing"):
+            gr.Markdown(say("finishing_note"), elem_classes="vg-fine")
+            none = (say("post_none"), AUTO)
+            with gr.Row(elem_classes="vg-row"):
+                self.post_fps = self._choice("post_fps", [none, *((f"{rate} fps", rate) for rate in RATES)])
+                self.post_upscale = self._choice("post_upscale", [none, *((f"{by}×", by) for by in FACTORS)])
+                self.post_loop = self._choice(
+                    "post_loop", [none, *((say(f"post_{style}"), style) for style in LOOPS)]
+                )
+            with gr.Row(elem_classes="vg-row"):
+                self.post_preview = self._choice(
+                    "post_preview", [none, *((say(f"post_{kind}"), kind) for kind in PREVIEWS)]
+                )
+                self.post_poster = self._line("post_poster", "post-poster")
 
     def _choice(self, name: str, choices: list[Any], *, filterable: bool = False) -> gr.Dropdown:
         return gr.Dropdown(
             choices=choices,
             value=AUTO,
             label=self._say(name),
-            elem_id=name,
+            elem_id=name.replace("_", "-"),
             interactive=True,
             filterable=filterable,
             min_width=110,
@@ -114,6 +129,11 @@ class Fields:
             self.max_usd,
             self.deadline,
             self.allow_drop,
+            self.post_fps,
+            self.post_upscale,
+            self.post_loop,
+            self.post_preview,
+            self.post_poster,
         ]
 
     @property
@@ -135,6 +155,10 @@ class Fields:
             self.audio,
             self.deadline,
             self.allow_drop,
+            self.post_fps,
+            self.post_upscale,
+            self.post_loop,
+            self.post_preview,
         ]
 
 
@@ -168,6 +192,7 @@ def refill(text: Text, cards: Sequence[ModelCard], names: Names, form: Form) -> 
     """Updates of all components of `Fields.form`; a value that is no longer offered is offered once more."""
     fields = field_choices(cards, form.model, text)
     cameras = [(text("default"), AUTO), *((text(f"camera_{name}"), name) for name in CAMERAS)]
+    none = (text("post_none"), AUTO)
 
     def choice(choices: Choices, value: str) -> Any:
         return gr.Dropdown(choices=with_value(choices, value), value=value)
@@ -187,4 +212,9 @@ def refill(text: Text, cards: Sequence[ModelCard], names: Names, form: Form) -> 
         form.max_usd,
         form.deadline,
         form.allow_drop,
+        choice([none, *((f"{rate} fps", rate) for rate in RATES)], form.post_fps),
+        choice([none, *((f"{by}×", by) for by in FACTORS)], form.post_upscale),
+        form.post_loop,
+        form.post_preview,
+        form.post_poster,
     )

@@ -15,6 +15,8 @@ from router.contract.refusals import complaint
 from router.contract.request import CAMERA_PRESETS, FrameType, Mode, Quality, Task, VideoRequest
 from router.contract.words import Words, words
 from router.gateway import ModelRow
+from ui import finishing
+from ui.finishing import Finishing
 from ui.names import Names
 from ui.text import LANGS, Text
 
@@ -34,6 +36,10 @@ _LABELS = {
     "deadline": "deadline",
     "model": "model",
     "camera": "camera",
+    "fps": "post_fps",
+    "factor": "post_upscale",
+    "at": "post_poster",
+    "post": "finishing",
 }
 _ON_FORM = {
     "task",
@@ -51,6 +57,7 @@ _ON_FORM = {
     "preferences",
     "project",
     "prompt_language",
+    "post",
 }
 _PREFERENCES_ON_FORM = {"mode", "max_usd", "deadline", "allow_drop"}
 
@@ -75,6 +82,17 @@ class Form:
     max_usd: str = ""
     deadline: str = AUTO
     allow_drop: bool = False
+    post_fps: str = AUTO
+    post_upscale: str = AUTO
+    post_loop: str = AUTO
+    post_preview: str = AUTO
+    post_poster: str = ""
+
+    @property
+    def finishing(self) -> Finishing:
+        """What is to be done to the finished clip."""
+        at = _plain(self.post_poster)
+        return Finishing(self.post_fps, self.post_upscale, self.post_loop, self.post_preview, at)
 
     def request(self, first: str | None = None, last: str | None = None) -> VideoRequest:
         """Raises InvalidRequest whose message names the field as the page does. `first`, `last`: media references."""
@@ -93,6 +111,7 @@ class Form:
             "quality": _given(self.quality),
             "camera": _given(self.camera),
             "generate_audio": {"on": True, "off": False}.get(self.audio),
+            "post": self.finishing.steps(),
             "preferences": {
                 "mode": _given(self.mode),
                 "max_usd": _amount(self.max_usd),
@@ -258,6 +277,8 @@ def restore(job: Job) -> Restored:
     if request.camera:
         camera = request.camera.preset or f"{request.camera.axis}={request.camera.value:g}"
     wants = request.preferences
+    finish = finishing.shown(request.post)
+    done = finish or Finishing()
     form = Form(
         prompt=request.prompt,
         model=request.model or AUTO,
@@ -272,6 +293,11 @@ def restore(job: Job) -> Restored:
         seed=str(job.seed),
         max_usd=f"{wants.max_usd:f}" if wants.max_usd is not None else "",
         allow_drop=bool(wants.allow_drop),
+        post_fps=done.fps,
+        post_upscale=done.upscale,
+        post_loop=done.loop,
+        post_preview=done.preview,
+        post_poster=done.poster,
     )
     first, last = request.frame(FrameType.FIRST), request.frame(FrameType.LAST)
     blank = VideoRequest(prompt="…")
@@ -282,6 +308,8 @@ def restore(job: Job) -> Restored:
         for name in type(wants).model_fields
         if name not in _PREFERENCES_ON_FORM and getattr(wants, name) != getattr(blank.preferences, name)
     ]
+    if finish is None:
+        hidden.append("post")
     if wants.deadline:
         hidden.append("preferences.deadline")
     return Restored(form, first.url if first else None, last.url if last else None, tuple(hidden))

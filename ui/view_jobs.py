@@ -6,9 +6,10 @@ from datetime import datetime
 from urllib.parse import quote as url_quote
 from zoneinfo import ZoneInfo
 
+from router.contract.card import Asset
 from router.contract.job import Job, Status, seconds_between
 from router.contract.request import Camera, VideoRequest
-from ui import view_route
+from ui import finishing, view_route
 from ui.amounts import both, clip_size, moment, usd
 from ui.names import Names
 from ui.text import Text
@@ -152,10 +153,11 @@ def _actions(text: Text, job: Job) -> str:
     use = f'<button type="button" class="vg-button" data-use="{esc(job.id)}">{esc(text("use"))}</button>'
     save = ""
     if job.status is Status.COMPLETED and job.output and not job.deleted:
-        save = (
-            f'<a class="vg-button" href="{esc(content_url(job.id))}" download="{esc(_file_name(job))}">'
-            f"{esc(text('download'))}</a>"
-        )
+        save = _file(text("download"), job, job.output)
+        if job.preview:
+            save += _file(text("download_preview"), job, job.preview, "preview")
+        if job.original_id:
+            save += _file(text("download_original"), job, job.output, "original")
     remove = ""
     if job.status.ended and job.status is not Status.UNRESOLVED:
         remove = (
@@ -165,12 +167,20 @@ def _actions(text: Text, job: Job) -> str:
     return f'<div class="vg-actions">{use}{save}{remove}</div>'
 
 
-def _file_name(job: Job) -> str:
+def _file(label: str, job: Job, asset: Asset, variant: str | None = None) -> str:
+    name = _file_name(job, asset, variant)
+    return (
+        f'<a class="vg-button" href="{esc(content_url(job.id, variant=variant))}" download="{esc(name)}">'
+        f"{esc(label)}</a>"
+    )
+
+
+def _file_name(job: Job, asset: Asset, variant: str | None) -> str:
     """Says where the clip ran and what it cost: `runway-gen4-0.25usd-abc123.mp4`."""
     model = (job.model or "clip").replace("/", "-")
-    mime = job.output.mime if job.output else "video/mp4"
-    ending = mimetypes.guess_extension(mime) or ""
-    return f"{model}-{usd(job.billed_usd).strip('<$').replace(',', '')}usd-{job.id[-8:]}{ending}"
+    ending = mimetypes.guess_extension(asset.mime) or ""
+    part = "-original" if variant == "original" else ""
+    return f"{model}-{usd(job.billed_usd).strip('<$').replace(',', '')}usd-{job.id[-8:]}{part}{ending}"
 
 
 def _problem(text: Text, job: Job) -> str:
@@ -208,6 +218,8 @@ def _made(text: Text, job: Job, zone: ZoneInfo) -> list[tuple[str, str]]:
         (text("d_settings"), esc(settings_line(text, job))),
         (text("d_seed"), f"<code>{esc(job.seed)}</code>"),
     ]
+    if job.request.post:
+        facts.append((text("finishing"), esc(finishing.said(text, job.request.post))))
     if job.request.negative_prompt:
         facts.append((text("d_negative"), esc(job.request.negative_prompt)))
     if job.output and not job.deleted:

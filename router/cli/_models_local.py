@@ -214,6 +214,8 @@ _OFFLOADS: dict[str, Words] = {
 def _print(told: Forecast, door: Door) -> None:
     yes, no = words("on", "あり"), words("off", "なし")
     weights = "fp8 (e4m3)" if told.fp8 else told.dtype
+    cut = 2**told.tile_cuts
+    tiling = words(f"on, tiles of 1/{cut} the side", f"あり(一辺 1/{cut} のタイル)") if cut > 1 else yes
     rows: list[tuple[Words, Words]] = [
         (words("model", "モデル"), same(told.model)),
         (
@@ -227,7 +229,7 @@ def _print(told: Forecast, door: Door) -> None:
         (words("weights", "重み"), same(weights)),
         (words("transformer", "トランスフォーマー"), _OFFLOADS[told.offload]),
         (words("text encoder", "テキストエンコーダー"), _TEXT_PLACES[told.text_encoder]),
-        (words("VAE tiling", "VAE タイル処理"), yes if told.vae_tiling else no),
+        (words("VAE tiling", "VAE タイル処理"), tiling if told.vae_tiling else no),
         (words("attention", "アテンション"), same(told.attention)),
         (words("caching", "キャッシュ"), no if told.caching == "none" else same(told.caching)),
         (words("card memory", "GPU メモリ"), same(f"{told.peak_gb:.1f} GB" if told.peak_gb else "-")),

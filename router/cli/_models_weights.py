@@ -1,4 +1,4 @@
-"""`understudy models pull | installed | remove`: the weights of local models in the data folder."""
+"""`understudy models pull | list | remove`: the weights of local models in the data folder."""
 
 import sys
 import time
@@ -196,8 +196,9 @@ def _lines(door: Door) -> "Tell":
     return tell
 
 
+@models.command("installed", hidden=True)
 @models.command(
-    "installed",
+    "list",
     help=t(
         "List the weights on this machine and what interrupted pulls have left.",
         "このマシンにある重みと、中断した取得の残りを一覧します。",

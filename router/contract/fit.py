@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from router.contract.card import InputKey, InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import Misfit, UnsupportedRequest
+from router.contract.language import NAMES, reads, written_in
 from router.contract.length import LIVES_OFF_INPUT, NEEDS_VIDEO, fit_length, number
 from router.contract.movement import fit_camera
 from router.contract.request import FrameType, Quality, Task, VideoRequest
@@ -158,6 +159,17 @@ class _Fitting:
                 droppable=False,
             )
         language = self.request.prompt_language
+        script = None if language else written_in(self.request.prompt)
+        if script and not reads(card.languages, script):
+            name = NAMES[script]
+            self.refuse(
+                "prompt",
+                words(
+                    f"it does not read {name.en}; write the prompt in English, or use a model that reads {name.en}",
+                    f"{name.ja}のプロンプトを理解できません。英語で書くか、{name.ja}を理解できるモデルを使ってください",
+                ),
+                droppable=False,
+            )
         known = {tag.lower().split("-")[0] for tag in card.languages}
         if language and known and language.lower().split("-")[0] not in known:
             spoken = ", ".join(card.languages)

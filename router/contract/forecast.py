@@ -64,6 +64,8 @@ class Forecast(_Value):
     offload: str
     text_encoder: Literal["resident", "visits", "streamed", "cpu"]
     vae_tiling: bool
+    tile_cuts: int = 0
+    """How often the side of the tiles is halved."""
     attention: str
     caching: str = "none"
     peak_gb: float

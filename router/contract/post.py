@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-MOST_STEPS = 4
+MOST_STEPS = 5
+"""One of each kind."""
 MOST_PIXELS = 7680 * 4320
 """Of one frame of the result (8K)."""
 _SHORT = {

@@ -11,6 +11,7 @@ from router.contract.card import ModelCard, ResolvedRequest
 from router.contract.errors import Misfit, UnsupportedRequest
 from router.contract.fit import fit, prompt_length
 from router.contract.job import Rejected
+from router.contract.language import written_in
 from router.contract.request import FrameType
 from router.policy.reasons import join
 from router.policy.snapshot import Ask
@@ -98,7 +99,7 @@ def fit_key(ask: Ask, prompts: PromptLimits) -> Key:
         request.camera,
         request.generate_audio,
         request.effect,
-        request.prompt_language,
+        request.prompt_language or written_in(request.prompt),
         request.preferences.allow_drop,
         request.seed is None,
         bool(request.negative_prompt),

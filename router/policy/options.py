@@ -156,8 +156,9 @@ class Shapes:
         for offer in facts.offers:
             tier = tier_of(facts, ask.request, offer.card, named)
             no = not_asked_for(facts, ask.request, offer.card, mode, tier, self._others)
-            # Before the fit: most installations have keys for few of the many models.
-            no = no or offer.unusable
+            if no is None and offer.unusable is not None:
+                no, never = self._unusable(ask, key, offer)
+                misfits += [never] if never else []
             if no is not None:
                 rejected.append(no)
                 continue
@@ -179,6 +180,15 @@ class Shapes:
             min((o.safe for o in options), default=math.inf),
             sorted(o.wait + o.seconds for o in options),
         )
+
+    def _unusable(self, ask: Ask, key: Key, offer: OfferFacts) -> tuple[Rejected | None, tuple[Misfit, ...]]:
+        """Why not, and what can never be made there.
+
+        Who names a model hears first what it cannot make: fetching its weights or buying a key would not help. The others are
+        not fitted, most installations have keys for few of the many models.
+        """
+        made = fitted(ask, offer.card, key) if names(ask.request.model, offer.card) else None
+        return (made.rejected, made.misfits) if isinstance(made, Unfit) else (offer.unusable, ())
 
     def _weigh(
         self, ask: Ask, key: Key, offer: OfferFacts, tier: int, full_usd: Decimal | None

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from router.contract.card import ModelCard, Where
-from router.contract.errors import GenerationFailed, RateLimited, Unavailable
+from router.contract.errors import BackendError, GenerationFailed, OutOfMemory, RateLimited, Unavailable
 from router.contract.job import Rejected
 from router.contract.request import Mode, Substitutes, VideoRequest
 from router.contract.words import Words, words
@@ -16,6 +16,9 @@ from router.pricing import cents, from_micros, money, to_micros
 
 AGAIN_AFTER = timedelta(seconds=30)
 """A job comes back to an offer that was unavailable no sooner than this."""
+_FINAL_AT_HOME = {BackendError.code, GenerationFailed.code, OutOfMemory.code}
+"""What our own device refuses before it begins (a clip beyond the card, damaged weights, a language it does not read) it
+refuses again."""
 PATIENT_REFUSALS = 5
 """After this many 429s from one offer a job waits longer than the offer asks for."""
 
@@ -252,6 +255,9 @@ def tried_here(
                 return None
         if tried.accepted:
             text = words("already failed for this job", "このジョブですでに失敗しています")
+            return reject(card, "tried", text, usd=usd)
+        if card.where is Where.HOUSE and tried.model == card.id and tried.code in _FINAL_AT_HOME:
+            text = words("refused this job before it began", "このジョブは開始前に拒否されています")
             return reject(card, "tried", text, usd=usd)
         again = tried.ended_at + AGAIN_AFTER
         if tried.code == RateLimited.code:

@@ -22,6 +22,12 @@ _SHARDS = re.compile(r"[A-Za-z0-9_-]+\.safetensors\.index\.json")
 """Without a variant: `model.safetensors.index.fp16.json` and `model.fp16.safetensors...` do not match."""
 _WHOLE = re.compile(r"[A-Za-z0-9_-]+\.safetensors")
 _SHARD = re.compile(r".*-\d{5}-of-\d{5}\.safetensors")
+STEMS = {
+    "transformers": ("model", "diffusion_pytorch_model"),
+    "diffusers": ("diffusion_pytorch_model", "model"),
+}
+"""Names of weights by library. LTX-2's text encoder lies in its repository under both, 52 GB each; the library that loads
+it knows only the first."""
 _OTHER_FORMATS = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5", ".onnx", ".safetensors")
 _LICENCE = re.compile(r"(?i)(licen[cs]e|notice)[\w.-]*")
 
@@ -48,18 +54,19 @@ def choose(
         if not inside:
             raise _unusable(repository, f"the folder {part} is missing", f"フォルダー {part} がありません")
         texts = {n for n in inside if n.endswith(_TEXTS) and ".index." not in n and "flax" not in n}
-        weights = set() if part in replaced else _weights(part, inside, str(entry[1]), read, repository)
+        weights = set() if part in replaced else _weights(part, inside, entry, read, repository)
         chosen |= {f"{part}/{name}" for name in texts | weights}
     return tuple(sorted(chosen))
 
 
-def _weights(part: str, inside: set[str], kind: str, read: Read, repository: str) -> set[str]:
-    """The safetensors files of one component, with their index where they are in shards."""
-    if kind.endswith(_NO_WEIGHTS):
+def _weights(part: str, inside: set[str], entry: list[Any], read: Read, repository: str) -> set[str]:
+    """The safetensors files of one component, with their index where they are in shards. `entry`: library and class."""
+    stems = STEMS["transformers" if entry[0] == "transformers" else "diffusers"]
+    if str(entry[1]).endswith(_NO_WEIGHTS):
         return set()
     indexes = sorted(name for name in inside if _SHARDS.fullmatch(name))
     if indexes:
-        index = _usual(indexes, ".index.json")
+        index = _usual(indexes, stems, ".index.json")
         table = _json(read(f"{part}/{index}"), f"{part}/{index}", repository).get("weight_map")
         shards = {str(name) for name in table.values()} if isinstance(table, dict) else set()
         lost = sorted(shards - inside)
@@ -69,7 +76,7 @@ def _weights(part: str, inside: set[str], kind: str, read: Read, repository: str
         return {index, *shards}
     whole = sorted(name for name in inside if _WHOLE.fullmatch(name) and not _SHARD.fullmatch(name))
     if whole:
-        return {_usual(whole)}
+        return {_usual(whole, stems)}
     if any(name.endswith(_OTHER_FORMATS) for name in inside) or "config.json" in inside:
         raise _unusable(
             repository,
@@ -79,9 +86,9 @@ def _weights(part: str, inside: set[str], kind: str, read: Read, repository: str
     return set()
 
 
-def _usual(names: list[str], ending: str = "") -> str:
-    """The name that loading looks for; a repository with others beside it has the same weights twice."""
-    wanted = (f"{stem}.safetensors{ending}" for stem in ("diffusion_pytorch_model", "model"))
+def _usual(names: list[str], stems: tuple[str, str], ending: str = "") -> str:
+    """The name that the component's library looks for; a repository with others beside it has the same weights twice."""
+    wanted = (f"{stem}.safetensors{ending}" for stem in stems)
     return next((name for name in wanted if name in names), names[0])
 
 

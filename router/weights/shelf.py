@@ -222,7 +222,15 @@ class Weights:
 
     async def installed(self) -> tuple[Installed, ...]:
         """Weights of every local model that has any here, wherever they lie, and what interrupted pulls have left."""
-        return await asyncio.to_thread(self._inventory.rows)
+        rows = await asyncio.to_thread(self._inventory.rows)
+        return tuple([await self._looked_at(row) for row in rows])
+
+    async def _looked_at(self, row: Installed) -> Installed:
+        """A folder that no receipt vouches for is looked at as loading would: names, headers and lengths of its files."""
+        by_hand = row.origin in {Origin.SETTING, Origin.FOLDER} and row.repository is None
+        if not by_hand or row.model is None or row.problem is not None:
+            return row
+        return replace(row, problem=await self._inspect(self._cards[row.model], row.folder))
 
     # -- remove
 

@@ -153,6 +153,43 @@ def test_an_image_becomes_a_clip_of_the_local_model_and_its_settings_return(open
     expect(page.locator("#model input")).to_have_value(re.compile("tiny", re.IGNORECASE))
 
 
+def test_finishing_touches_are_made_shown_and_come_back(open_page: Opener) -> None:
+    page = open_page()
+    choose(page, "model", "tiny")
+    page.click("#finishing > button")
+    for field, label in (
+        ("post-fps", "24 fps"),
+        ("post-upscale", "2×"),
+        ("post-loop", "Forward and back"),
+        ("post-preview", "GIF"),
+    ):
+        page.click(f"#{field} input")
+        page.get_by_role("option", name=label).first.click()
+    page.fill("#post-poster input", "1")
+    prompt = f"a red circle moves left on a white background {secrets.token_hex(4)}"
+    generate(page, prompt)
+    shows(page, prompt)
+    plays(page)
+    assert page.locator("#player video").evaluate("v => [v.videoWidth, v.videoHeight]") == [128, 128]
+    expect(page.locator("#record")).to_contain_text(
+        "24 fps · 2× larger · Forward and back · still at 1 s · GIF"
+    )
+    sizes = []
+    for label, ending in (("Download", ".mp4"), ("Download preview", ".gif"), ("Download original", ".mp4")):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=label, exact=True).click()
+        assert download.value.suggested_filename.endswith(ending)
+        sizes.append(download.value.path().stat().st_size)
+    assert len(set(sizes)) == 3
+    page.reload()
+    ready(page)
+    page.click("#details [data-use]")
+    expect(page.locator("#prompt textarea")).to_have_value(prompt)
+    page.click("#finishing > button")
+    expect(page.locator("#post-loop input")).to_have_value("Forward and back")
+    expect(page.locator("#post-poster input")).to_have_value("1")
+
+
 def test_a_hostile_prompt_is_only_text(open_page: Opener) -> None:
     page = open_page()
     generate(page, HOSTILE)
@@ -172,8 +209,17 @@ def test_japanese_is_complete_by_address_and_by_browser(open_page: Opener, path:
     page = open_page(path, lang=locale)
     assert page.evaluate("document.documentElement.lang") == "ja"
     page.click("#more > button")
+    page.click("#finishing > button")
     expect(page.locator("#generate")).to_have_text("生成する")
-    for words in ("プロンプト", "最初のフレーム", "ネガティブプロンプト", "生成できる候補", "ジョブ", "履歴"):
+    for words in (
+        "プロンプト",
+        "最初のフレーム",
+        "ネガティブプロンプト",
+        "フレーム補間",
+        "生成できる候補",
+        "ジョブ",
+        "履歴",
+    ):
         expect(page.get_by_text(words).first).to_be_visible()
     form = page.inner_text("#vg-form")
     assert re.findall(r"[A-Za-z]{3,}", form.replace("JPEG", "").replace("PNG", "").replace("WebP", "")) == []

@@ -56,7 +56,7 @@ FREE = {"tiny", "wan2", "fastwan", "cogvideox-2b", "mochi"}
 RESTRICTIONS = {
     "hunyuan": ("European Union", "United Kingdom", "South Korea"),
     "ltx-2-": ("paid licence", "10 million"),
-    "ltx-video": ("conditions",),
+    "ltx-video": ("conditions", "paid licence", "10 million"),
     "cogvideox-5b": ("registration",),
 }
 
@@ -96,6 +96,27 @@ def test_the_code_of_every_card_is_there_and_what_it_names_beside_the_repository
     if local.guidance <= 1:
         assert not card.negative_prompt
         assert not card.guidance
+
+
+NOT_PINNED = {
+    "rootonchair/LTX-2-19b-distilled",
+    "city96/Wan2.1-I2V-14B-480P-gguf",
+    "QuantStack/Wan2.2-I2V-A14B-GGUF",
+}
+"""No commit of these was found in two public repositories (2026-11-26)."""
+
+
+def test_every_other_repository_is_pinned_to_a_commit() -> None:
+    named: dict[str, set[str | None]] = {}
+    for card in LOCAL.values():
+        if card.local and card.local.repository:
+            named.setdefault(card.local.repository, set()).add(card.local.revision)
+        for file in card.wire.get("files", ()):
+            named.setdefault(file["repository"], set()).add(file.get("revision"))
+    assert {name for name, commits in named.items() if commits == {None}} == NOT_PINNED
+    for name, commits in named.items():
+        assert len(commits) == 1, name
+        assert all(commit is None or re.fullmatch(r"[0-9a-f]{40}", commit) for commit in commits)
 
 
 @pytest.mark.parametrize(

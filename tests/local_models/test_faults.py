@@ -149,6 +149,17 @@ def test_tiles_are_cut_until_seams_would_cost_more_than_they_save() -> None:
     assert vae.tile_sample_min_height >= LEAST_TILE
 
 
+_NARROW = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1}
+_LTX = {
+    "block_out_channels": (4, 4, 4, 4),
+    "decoder_block_out_channels": (4, 4, 4, 4),
+    "layers_per_block": (1, 1, 1, 1, 1),
+    "decoder_layers_per_block": (1, 1, 1, 1, 1),
+    "decoder_inject_noise": (False, False, False, False, False),
+    "timestep_conditioning": False,
+}
+
+
 def test_a_real_vae_decodes_in_cut_tiles() -> None:
     import torch
     from diffusers import AutoencoderKLWan
@@ -166,6 +177,40 @@ def test_a_real_vae_decodes_in_cut_tiles() -> None:
         tiled = vae.decode(latents, return_dict=False)[0]
     assert tiled.shape == whole.shape
     assert torch.isfinite(tiled).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "latents", "size"),
+    [
+        (
+            "AutoencoderKLCogVideoX",
+            {**_NARROW, "latent_channels": 4, "norm_num_groups": 2},
+            (4, 60, 90),
+            (480, 720),
+        ),
+        ("AutoencoderKLLTXVideo", {"latent_channels": 8, **_LTX}, (8, 15, 26), (480, 832)),
+        (
+            "AutoencoderKLHunyuanVideo15",
+            {"latent_channels": 4, "block_out_channels": (8,) * 5, "layers_per_block": 1},
+            (4, 30, 53),
+            (480, 848),
+        ),
+    ],
+)
+def test_the_familys_own_size_comes_out_of_cut_tiles(
+    kind: str, config: dict[str, Any], latents: tuple[int, int, int], size: tuple[int, int]
+) -> None:
+    import diffusers
+    import torch
+
+    torch.manual_seed(0)
+    vae = getattr(diffusers, kind)(**config).eval()
+    vae.enable_tiling()
+    assert cut_tiles(vae)
+    channels, height, width = latents
+    with torch.no_grad():
+        clip = vae.decode(torch.randn(1, channels, 1, height, width), return_dict=False)[0]
+    assert tuple(clip.shape[-2:]) == size
 
 
 # -- the file of one clip, the frames of the next

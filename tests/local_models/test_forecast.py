@@ -87,9 +87,40 @@ def test_too_small_a_card_is_told_with_a_smaller_clip_and_other_models_and_both_
     length = said.partition("--duration ")[2].split(". ")[0]
     smaller = ClipWish(resolution=size, duration=float(length))
     assert forecaster().forecast(TI2V, smaller, DeviceWish(vram_gb=8)).fits
-    for other in said.partition("Other models that fit: ")[2].rstrip(".").split(", "):
-        assert forecaster().forecast(CARDS[other], ClipWish(), DeviceWish(vram_gb=8)).fits
+    others = said.partition("Other models that fit: ")[2].rstrip(".").split(", ")
+    assert len(others) == 2
+    for other in others:
+        name, _, host = other.partition(" (")
+        fitting = forecaster().forecast(CARDS[name], ClipWish(), DeviceWish(vram_gb=8))
+        assert fitting.fits
+        assert host == f"{fitting.ram_gb:.0f} GB of host memory)"
     assert told.why_not.ja != said
+
+
+def test_a_smaller_clip_keeps_the_asked_shape() -> None:
+    hunyuan = CARDS["local/hunyuan-video-1.5-t2v-480p"]
+    told = forecaster().forecast(hunyuan, ClipWish(), DeviceWish(vram_gb=8))
+    assert told.why_not is not None
+    assert "--resolution 848x480 --duration" in told.why_not.en
+
+
+@pytest.mark.parametrize("name", [name for name in CARDS if name.endswith("-q4")])
+def test_a_gguf_file_is_reckoned_as_such_before_it_is_fetched(name: str) -> None:
+    """Q4_K_M takes about a third of bf16: of the host's memory, and of the time that streaming takes."""
+    packed = forecaster().forecast(CARDS[name], ClipWish(), DeviceWish(vram_gb=12))
+    whole = forecaster().forecast(CARDS[name.removesuffix("-q4")], ClipWish(), DeviceWish(vram_gb=12))
+    billions = CARDS[name].local
+    assert billions is not None
+    assert billions.parameters_b is not None
+    assert whole.ram_gb - packed.ram_gb == pytest.approx(billions.parameters_b * (2 - 0.68), rel=0.01)
+    assert not packed.fp8
+    fits = forecaster().forecast(CARDS[name], ClipWish(), DeviceWish(vram_gb=12, ram_gb=36))
+    assert fits.fits
+    assert (
+        not forecaster()
+        .forecast(CARDS[name.removesuffix("-q4")], ClipWish(), DeviceWish(vram_gb=12, ram_gb=36))
+        .fits
+    )
 
 
 def test_where_nothing_fits_a_cloud_model_is_the_advice() -> None:
@@ -138,6 +169,12 @@ def test_a_clip_that_the_model_does_not_know_is_refused_with_what_it_knows(clip:
     with pytest.raises(errors.UnsupportedRequest) as caught:
         forecaster().forecast(TI2V, clip, DeviceWish(vram_gb=24))
     assert said in caught.value.message.en
+
+
+def test_an_old_card_that_is_only_named_is_told_by_its_name() -> None:
+    told = forecaster().forecast(TI2V, ClipWish(), DeviceWish(vram_gb=12, capability=7.5))
+    assert told.why_not is not None
+    assert told.why_not.en.startswith("RTX 4070, 12 GB has compute capability 7.5;")
 
 
 def test_an_old_card_and_an_old_driver_are_told_before_anything_else() -> None:

@@ -17,6 +17,7 @@ from local_models._memory import (
     peak_gb,
     plans,
 )
+from local_models._numbers import LEAST_TILE
 from local_models._published import MODELS, Published
 from local_models._speed import CARDS, VRAM_CARDS, card_factor, clip_seconds, pass_seconds
 
@@ -76,7 +77,7 @@ def test_tokens_of_the_fact_sheet(name: str, tokens: int) -> None:
         ("wan-2.2-ti2v-5b", 80, "none", False, "resident", False),
         ("wan-2.2-t2v-a14b", 12, "group", False, "streamed", True),
         ("wan-2.2-t2v-a14b", 80, "none", False, "streamed", False),
-        ("ltx-video-2b-distilled", 8, "model", False, "streamed", True),
+        ("ltx-video-2b-distilled", 8, "group", False, "streamed", True),
         ("ltx-video-13b-distilled", 12, "group", False, "streamed", True),
         ("cogvideox-5b", 12, "group", False, "streamed", True),
     ],
@@ -107,6 +108,40 @@ def test_what_is_planned_stays_below_the_card_and_what_is_said_not_to_fit_has_no
         assert len(ladder) == 1
         assert ladder[0].peak_gb > vram
         assert ladder[0].peak_gb == min(option.plan.peak_gb for option in options(model, device))
+
+
+@pytest.mark.parametrize(
+    ("name", "vram", "cuts"),
+    [
+        # Tiles of 512 pixels with all their frames are what an 8 GB card has no room for.
+        ("ltx-video-2b-distilled", 8, 1),
+        ("ltx-video-2b-distilled", 12, 0),
+        ("hunyuanvideo-1.5-480p", 12, 1),
+        ("hunyuanvideo-1.5-480p", 16, 0),
+        ("ltx-2-distilled", 12, 1),
+        ("wan-2.1-t2v-1.3b", 8, 0),
+    ],
+)
+def test_tiles_are_cut_only_where_nothing_else_fits(name: str, vram: float, cuts: int) -> None:
+    model, device = numbers(name), on(vram)
+    assert plans(model, device)[0].tile_cuts == cuts
+    whole = [option for option in options(model, device) if not option.plan.tile_cuts]
+    assert any(option.verdict in ("chosen", "slower") for option in whole) == (cuts == 0)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+@pytest.mark.parametrize("vram", VRAM_CARDS)
+def test_no_rung_differs_from_another_by_its_tiles_alone(name: str, vram: int) -> None:
+    """Smaller tiles are taken at run time, without loading again."""
+    ladder = [replace(plan, tile_cuts=0).word for plan in plans(numbers(name), on(vram))]
+    assert len(set(ladder)) == len(ladder)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_tile_is_never_cut_below_the_least(name: str) -> None:
+    model = numbers(name)
+    for option in options(model, on(8)):
+        assert (model.tile_pixels / 4**option.plan.tile_cuts) ** 0.5 >= LEAST_TILE
 
 
 def test_every_model_has_a_card_and_every_card_has_models() -> None:

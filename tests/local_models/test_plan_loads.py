@@ -59,3 +59,14 @@ def test_whole_component_offload_loads_on_a_card(weights: "Folders", fp8: bool) 
         if plan.offload == "model" and plan.layerwise_fp8 is fp8:
             clip = wan.generate(wan.load(weights.ti2v, plan, "cuda"), CLIP)
             assert clip.frames.shape == (9, 32, 32, 3)
+
+
+def test_a_plan_with_smaller_tiles_sets_them_and_makes_the_same_size(weights: "Folders") -> None:
+    from local_models import wan
+
+    usual = wan.load(weights.ti2v, LoadPlan("float32", vae_tiling=True), "cpu")
+    smaller = wan.load(weights.ti2v, LoadPlan("float32", vae_tiling=True, tile_cuts=1), "cpu")
+    assert smaller.vae.tile_sample_min_height * 2 == usual.vae.tile_sample_min_height
+    assert smaller.plan.word == "float32 offload=none tiled/2"
+    clip = Render("a red ball", 160, 160, 5, 8, 1, 7, guidance=1.0, max_sequence_length=16)
+    assert wan.generate(smaller, clip).frames.shape == (5, 160, 160, 3)

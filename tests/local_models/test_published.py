@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local_models._published import MODELS, Published
+from local_models._published import GEMMA_B, MODELS, Published
 from local_models._weights import Part, Weights
 
 WAN = {"num_attention_heads": 40, "attention_head_dim": 128, "ffn_dim": 13824, "num_layers": 40}
@@ -77,3 +77,49 @@ def test_the_table_and_the_familys_code_agree(
         # Both mean "all of them".
         numbers["decode_frames"] = min(numbers["decode_frames"], numbers["frames"])
     assert table == {key: pytest.approx(value) for key, value in own.items()}
+
+
+def test_what_lies_beside_ltx2s_transformer_is_counted_whole() -> None:
+    """The text connectors are larger than the VAE; Gemma comes with its vision tower. Configurations: the libraries'
+    defaults are the published ones."""
+    import diffusers
+    import torch
+    import transformers as t
+    from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+    from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
+
+    row = next(row for row in MODELS if row.text_b == GEMMA_B)
+    gemma = t.Gemma3Config(
+        text_config=t.Gemma3TextConfig(
+            vocab_size=262208,
+            hidden_size=3840,
+            intermediate_size=15360,
+            num_hidden_layers=48,
+            num_attention_heads=16,
+            num_key_value_heads=8,
+            head_dim=256,
+        ),
+        vision_config=t.SiglipVisionConfig(
+            hidden_size=1152,
+            intermediate_size=4304,
+            num_hidden_layers=27,
+            num_attention_heads=16,
+            image_size=896,
+            patch_size=14,
+        ),
+    )
+    made: tuple[Any, ...] = (
+        diffusers.AutoencoderKLLTX2Video,
+        diffusers.AutoencoderKLLTX2Audio,
+        LTX2TextConnectors,
+        LTX2Vocoder,
+    )
+    with torch.device("meta"):
+        beside = sum(parameters_b(kind()) for kind in made)
+        text = parameters_b(t.Gemma3ForConditionalGeneration(gemma))
+    assert row.vae_b == pytest.approx(beside, rel=0.002)
+    assert row.text_b == pytest.approx(text, rel=0.002)
+
+
+def parameters_b(module: Any) -> float:
+    return float(sum(part.numel() for part in module.parameters())) / 1e9

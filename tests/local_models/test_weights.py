@@ -69,6 +69,16 @@ def test_every_shard_is_needed(weights: "Folders", copied: Copied) -> None:
         inspect(folder)
 
 
+def test_of_two_copies_the_one_that_the_library_reads_is_checked(weights: "Folders", copied: Copied) -> None:
+    folder = copied(weights.ti2v)
+    stale = folder / "text_encoder" / "diffusion_pytorch_model.safetensors"
+    stale.write_bytes(b"half a download")
+    assert inspect(folder).parts["text_encoder"].parameters > 0
+    (stale.parent / "model.safetensors").unlink()
+    with pytest.raises(WeightsBroken, match="text_encoder"):
+        inspect(folder)
+
+
 def test_parameters_are_counted_from_the_headers(weights: "Folders") -> None:
     parts = inspect(weights.two_experts).parts
     assert set(parts) == {"transformer", "transformer_2", "text_encoder", "vae"}

@@ -195,3 +195,46 @@ def test_a_named_model_that_is_not_set_up_is_what_the_refusal_talks_about() -> N
     choice = policy.decide(Facts(NOW, (SLOW_CHEAP, replace(OURS, unusable=missing))), named)
     assert choice.hopeless
     assert "its weights are not here" in choice.decision.reason.en
+
+
+def test_what_a_named_model_can_never_make_comes_before_what_it_lacks_here() -> None:
+    missing = Rejected(
+        backend="ours", model="ours/clip", code="no_weights", reason=same("its weights are not here")
+    )
+    wish = VideoRequest(prompt="a ball", model="ours/clip", duration=7)
+    facts = Facts(NOW, (SLOW_CHEAP, replace(OURS, unusable=missing)))
+    choice = policy.decide(facts, replace(ask(), request=wish))
+    assert choice.hopeless
+    assert "weights" not in choice.decision.reason.en
+    assert [misfit.field for misfit in choice.misfits] == ["duration"]
+    unnamed = policy.decide(facts, replace(ask(), request=wish.model_copy(update={"model": None})))
+    assert ("ours", "no_weights") in {(r.backend, r.code) for r in unnamed.decision.rejected}
+
+
+@pytest.mark.parametrize("code", ["backend_error", "generation_failed", "out_of_memory"])
+def test_what_our_own_device_refused_before_it_began_is_not_asked_again(code: str) -> None:
+    """A clip beyond the card or a language that the model does not read stays so: asking every 30 s would go on for ever."""
+    refused = Tried(model="ours/clip", code=code, accepted=False, ended_at=NOW)
+    named = VideoRequest(prompt="a ball", model="ours/clip")
+    choice = policy.decide(Facts(NOW, (OURS,)), replace(ask(), request=named, tried=(refused,)))
+    assert choice.hopeless
+    elsewhere = policy.decide(Facts(NOW, (OURS, SLOW_CHEAP)), replace(ask(), tried=(refused,)))
+    assert [c.backend for c in elsewhere.decision.candidates] == ["cheap"]
+
+
+def test_an_own_device_that_was_unavailable_is_asked_again() -> None:
+    away = Tried(model="ours/clip", code="unavailable", accepted=False, ended_at=NOW)
+    choice = policy.decide(Facts(NOW, (OURS,)), replace(ask(), tried=(away,)))
+    assert (choice.hopeless, choice.wake_at is not None) == (False, True)
+
+
+def test_jobs_in_different_scripts_are_told_apart() -> None:
+    english = OfferFacts(OURS.card.model_copy(update={"languages": ("en",)}))
+    facts = Facts(NOW, (english,))
+    first = replace(ask(1), request=VideoRequest(prompt="a red balloon"))
+    second = replace(ask(2), request=VideoRequest(prompt="赤い風船が飛ぶ"))
+    choices = policy.plan(facts, [first, second])
+    assert choices["job1"].resolved is not None
+    assert choices["job2"].hopeless
+    assert "does not read Japanese" in choices["job2"].decision.reason.en
+    assert "日本語のプロンプト" in choices["job2"].decision.reason.ja

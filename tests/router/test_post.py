@@ -58,7 +58,7 @@ def test_text_and_object_are_the_same_step() -> None:
         (["upscale=4.5"], "post.0.upscale.factor: must be at most 4"),
         (["upscale=1"], "post.0.upscale.factor: must be more than 1"),
         (["poster=-1"], "post.0.poster.at: must be at least 0"),
-        (["fps=24", "upscale=2", "loop", "poster=1", "gif"], "post: has too many entries: at most 4"),
+        (["fps=24", "upscale=2", "loop", "poster=1", "gif", "webp"], "post: has too many entries: at most 5"),
         (["gif", "webp"], "post: give each step once"),
         (["loop", "loop=crossfade"], "post: give each step once"),
     ],

@@ -61,6 +61,9 @@ def test_a_filled_form_says_everything() -> None:
         (Form(prompt="a", max_usd="1e99"), "At most (US$):", "上限金額"),
         (Form(prompt="a", duration="0"), "Length:", "長さ:"),
         (Form(prompt="a", aspect="wide"), "Aspect ratio:", "アスペクト比:"),
+        (Form(prompt="a", post_poster="middle"), "Still at (seconds):", "静止画の位置(秒):"),
+        (Form(prompt="a", post_poster="-1"), "Still at (seconds):", "静止画の位置(秒):"),
+        (Form(prompt="a", resolution="4k", post_upscale="3"), "give a smaller factor", "倍率を小さく"),
     ],
 )
 def test_a_mistake_is_named_in_both_languages(form: Form, en: str, ja: str) -> None:
@@ -103,6 +106,41 @@ def test_an_earlier_job_fills_the_form_so_that_the_same_clip_can_be_made_again(t
     assert back.left_out == ()
     again = back.form.request(back.first, back.last)
     assert again == job.request.model_copy(update={"seed": job.seed})
+
+
+def test_what_is_to_be_done_to_the_finished_clip_is_said_in_a_fixed_order_and_comes_back(
+    tmp_path: Path,
+) -> None:
+    form = Form(
+        prompt="a boat",
+        post_fps="48",
+        post_upscale="1.5",
+        post_loop="crossfade",
+        post_preview="webp",
+        post_poster="２.5",
+    )
+    request = form.request()
+    assert (
+        request.post
+        == VideoRequest.model_validate(
+            {"prompt": "x", "post": ["fps=48", "upscale=1.5", "loop=crossfade", "poster=2.5", "webp"]}
+        ).post
+    )
+    back = restore(FakeGateway(without_token(tmp_path)).add(request))
+    assert back.left_out == ()
+    assert back.form.request().post == request.post
+
+
+@pytest.mark.parametrize(
+    "post", [["upscale=2", "fps=48"], ["gif=320"], [{"do": "loop", "style": "crossfade", "fade_s": 1}]]
+)
+def test_steps_that_the_form_cannot_say_are_named_and_not_half_restored(
+    post: list[object], tmp_path: Path
+) -> None:
+    wish = VideoRequest.model_validate({"prompt": "a", "post": post})
+    back = restore(FakeGateway(without_token(tmp_path)).add(wish))
+    assert back.left_out == ("post",)
+    assert back.form.request().post == ()
 
 
 def test_what_the_form_has_no_field_for_is_named(tmp_path: Path) -> None:

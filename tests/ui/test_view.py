@@ -1,5 +1,6 @@
 """The panels as HTML: complete, in both languages, and whatever a person typed is only text."""
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from router.contract.card import Asset
 from router.contract.job import AttemptStatus, Job, Status
 from router.contract.request import VideoRequest
 from router.contract.words import Lang, same, words
@@ -216,3 +218,24 @@ def test_details_tell_where_why_cost_and_every_attempt(gateway: FakeGateway) -> 
 def test_the_file_name_says_where_it_ran_and_what_it_cost(gateway: FakeGateway) -> None:
     job = gateway.change(gateway.finish(gateway.add("a boat").id).id, billed_usd=Decimal("1234.5"))
     assert 'download="runway-gen4_turbo-1234.50usd-deo_0001.mp4"' in view_jobs.details(Text("en"), job, NAMES)
+
+
+def test_what_was_done_to_the_clip_is_told_and_every_file_can_be_had(gateway: FakeGateway) -> None:
+    wish = VideoRequest.model_validate({"prompt": "a boat", "post": ["fps=48", "loop=crossfade", "gif"]})
+    job = gateway.finish(gateway.add(wish).id)
+    assert "variant=original" not in view_jobs.details(Text("en"), job, NAMES)
+    preview = Asset(id="c" * 64, mime="image/gif", size_bytes=9)
+    details = {"original": "b" * 64, "preview": preview.model_dump(mode="json")}
+    job = gateway.change(job.id, details={**job.details, **details})
+    beside = view_jobs.details(Text("en"), job, NAMES)
+    files = dict(
+        re.findall(r'href="v1/videos/[^"?]+/content(?:\?variant=(\w+))?" download="([^"]+)"', beside)
+    )
+    assert {name: file.rpartition(".")[2] for name, file in files.items()} == {
+        "": "mp4",
+        "preview": "gif",
+        "original": "mp4",
+    }
+    assert files["original"] != files[""]
+    assert "48 fps · Crossfade · GIF" in view_jobs.record(Text("en"), job, NAMES, ZONE)
+    assert "48 fps · クロスフェード · GIF" in view_jobs.record(Text("ja"), job, NAMES, ZONE)

@@ -41,6 +41,30 @@ def test_shards_are_taken_by_their_index_and_other_precisions_left_out() -> None
 
 
 @pytest.mark.parametrize(
+    ("library", "stem"), [("transformers", "model"), ("diffusers", "diffusion_pytorch_model")]
+)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_of_two_copies_the_one_that_the_library_reads_is_taken(
+    library: str, stem: str, sharded: bool
+) -> None:
+    """As in the repository of LTX-2."""
+    ending = "-00001-of-00001.safetensors" if sharded else ".safetensors"
+    both = ("model", "diffusion_pytorch_model")
+    files = [f"encoder/{name}{ending}" for name in both]
+    files += [f"encoder/{name}.safetensors.index.json" for name in both] if sharded else []
+    index = {"encoder": [library, "Encoder"]}
+
+    def read(path: str) -> bytes:
+        name = path.removeprefix("encoder/").removesuffix(".safetensors.index.json")
+        table = {"weight_map": {"a": f"{name}{ending}"}}
+        return json.dumps(index if path == "model_index.json" else table).encode()
+
+    found = choose(("model_index.json", *files), read, "a/b")
+    assert f"encoder/{stem}{ending}" in found
+    assert all(stem == name.split("/")[-1].split(".")[0].partition("-0")[0] for name in found[:-1])
+
+
+@pytest.mark.parametrize(
     ("names", "said"),
     [
         (("vae/diffusion_pytorch_model.bin",), "no plain safetensors"),

@@ -103,7 +103,7 @@ def test_interrupted_and_killed_it_goes_on_where_it_stopped_and_a_job_runs(
     second.kill()
     second.communicate()
     assert not (home / "models" / "pulled").exists(), "what is half there must not look whole"
-    code, out, err = _ended(understudy("models", "installed", "--json"))
+    code, out, err = _ended(understudy("models", "list", "--json"))
     row = next(row for row in json.loads(out) if row["model"] == MODEL)
     assert (row["from"], row["partial_bytes"] > 0) == (None, True), err
 

@@ -69,6 +69,37 @@ def test_the_restrictions_of_every_shipped_cards_licence_are_told() -> None:
     assert "Read it before you use the model" in licence_of(strange).text("local/x").en
 
 
+@pytest.mark.parametrize(
+    ("model", "en", "ja", "text"),
+    [
+        ("ltx-video-2b", ("10 million", "machine-made"), ("1,000 万", "明示"), "Open-Weights-License"),
+        (
+            "ltx-2-distilled",
+            ("10 million", "machine-made", "competes"),
+            ("明示", "競合"),
+            "Lightricks/LTX-2/blob",
+        ),
+        (
+            "hunyuan-video-1.5-t2v-480p",
+            ("its clips", "100 million"),
+            ("動画も", "1 億人"),
+            "tencent/HunyuanVideo-1.5",
+        ),
+        ("cogvideox-5b", ("1 million visits", "military"), ("100 万", "軍事"), "CogVideoX-5b/blob"),
+        ("wan2.1-t2v-1.3b", ("Any use",), ("あらゆる",), "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"),
+    ],
+)
+def test_a_licence_is_told_with_its_main_conditions_and_where_its_text_is(
+    model: str, en: tuple[str, ...], ja: tuple[str, ...], text: str
+) -> None:
+    local = Catalog.load().cards[f"local/{model}"].local
+    assert local is not None
+    said = licence_of(local).text("local/x")
+    assert all(word in said.en for word in en)
+    assert all(word in said.ja for word in ja)
+    assert text in said.en.rpartition(" ")[2]
+
+
 async def test_a_disk_without_room_is_said_before(hub: HubTwin, shelf: Shelf, home: Path) -> None:
     with pytest.raises(errors.StorageFull, match=r"needs 6\.\d MB more") as caught:
         await bring(shelf(storage={"min_free_mb": 10**9}))

@@ -117,6 +117,19 @@ async def test_a_damaged_file_and_a_folder_without_a_card_are_listed(
     assert not (home / "models" / "old-model").exists()
 
 
+async def test_a_folder_of_ones_own_that_is_cut_off_is_listed_as_damaged(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(TINY, own)
+    local = {"models": {"pulled": str(own)}}
+    rows = {row.name: row for row in await shelf(local=local).installed()}
+    assert (rows["pulled"].origin, rows["pulled"].problem) == (Origin.SETTING, None)
+    (own / FILE).write_bytes((own / FILE).read_bytes()[:-100])
+    rows = {row.name: row for row in await shelf(local=local).installed()}
+    assert FILE in str(rows["pulled"].problem)
+
+
 def test_no_card_can_name_a_folder_outside() -> None:
     row = {
         "id": "local/a/../../../etc",
