@@ -80,6 +80,8 @@ class Run:
     revision: str | None = None
     ahead: list[str] = field(default_factory=list)
     """Texts of the next jobs of this model, to be read in the same visit of its text encoder."""
+    alone: bool = False
+    """Nothing else is on the device meanwhile: a process died with it and another job, and it is to show which it was."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Rendered:
-    """From the child: the frames are there and are being written; the next Run is welcome. Done or Failed follows."""
+    """From the child: the latents are there and are being finished; the next Run is welcome. Done or Failed follows."""
 
     ticket: str
+    decoded: bool = True
+    """False: they are decoded beside the next clip; a Step of the phase `write` tells when the frames are there."""
 
 
 @dataclass(frozen=True)

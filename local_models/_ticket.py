@@ -34,8 +34,10 @@ class Ticket:
     progress: float = 0.0
     running: bool = False
     cancelled: bool = False
-    again: bool = False
-    """Its frames were made once, and lost with a process before they were a file."""
+    decoding: bool = False
+    """Its latents are being decoded while the next job is denoised."""
+    lost: int = 0
+    """How often a process took it along without its fault being known."""
     details: dict[str, JsonValue] | None = None
     """Set when the clip lies at `out`."""
     failure: tuple[type[GatewayError], Words] | None = None

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKLLTXVideo, LTXConditionPipeline
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition, linear_quadratic_schedule
 from diffusers.utils.torch_utils import randn_tensor
 
-from local_models._clip import Clip, OnStep, check_frames, check_steps, ignore, open_image
+from local_models._clip import Clip, Finish, OnStep, check_frames, check_steps, ignore, open_image
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
@@ -75,11 +75,16 @@ def generate(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Clip:
     FloatingPointError when the model yields no numbers, the device's out-of-memory errors, and whatever `on_step`
     raises; the pipe stays usable after each of them.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 1. What it can really make, and the frames it is given
     check_frames(request, text=True, image=True, last="optional")
     if not request.recipe.get("timesteps"):
@@ -128,12 +133,17 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing
+    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
     ready, at = _for_decoder(pipe, latents, recipe, generator)
-    calls = tiles(pipe.vae, ready.shape[3], ready.shape[4])
-    pictures = decode(pipe.vae, lambda: pipe.vae.decode(ready, at, return_dict=False)[0], calls, on_step)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        calls = tiles(pipe.vae, ready.shape[3], ready.shape[4])
+        pictures = decode(pipe.vae, lambda: pipe.vae.decode(ready, at, return_dict=False)[0], calls, on_step)
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    return finish
 
 
 def _timesteps(request: Render) -> list[float]:

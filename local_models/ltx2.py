@@ -16,7 +16,7 @@ from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from diffusers.pipelines.ltx2.utils import resolve_default_image_crf
 from diffusers.utils.torch_utils import randn_tensor
 
-from local_models._clip import Clip, OnStep, Sound, check_frames, check_steps, ignore, open_image
+from local_models._clip import Clip, Finish, OnStep, Sound, check_frames, check_steps, ignore, open_image
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
@@ -94,11 +94,16 @@ def generate(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Clip:
     model can make; `Clip` tells the real ones. Raises UnusableRequest, FloatingPointError when the model yields no
     numbers, the device's out-of-memory errors, and whatever `on_step` raises; the pipe stays usable after each.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 1. What it can really make, and the frames it is given
     check_frames(request, text=True, image=True, last="optional")
     if not request.recipe.get("sigmas"):
@@ -153,22 +158,27 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing; the sound is the last unit
+    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it; the sound is the last unit
     ready, at = _for_decoder(pipe, latents, recipe, generator)
-    with _no_slivers(vae, ready.shape[3], ready.shape[4]):
-        calls = tiles(vae, ready.shape[3], ready.shape[4])
-        total = calls + request.sound
 
-        def told(phase: Phase, done: int, _: int) -> None:
-            on_step(phase, done, total)
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        with _no_slivers(vae, ready.shape[3], ready.shape[4]):
+            calls = tiles(vae, ready.shape[3], ready.shape[4])
+            total = calls + request.sound
 
-        pictures = decode(vae, lambda: vae.decode(ready, at, return_dict=False)[0], calls, told)
-    sound = None
-    if request.sound:
-        sound = _sound(pipe, heard)
-        on_step("decode", total, total)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut, sound)
+            def told(phase: Phase, done: int, _: int) -> None:
+                on_step(phase, done, total)
+
+            pictures = decode(vae, lambda: vae.decode(ready, at, return_dict=False)[0], calls, told)
+        sound = None
+        if request.sound:
+            sound = _sound(pipe, heard)
+            on_step("decode", total, total)
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut, sound)
+
+    return finish
 
 
 def _guidance(request: Render) -> dict[str, Any]:

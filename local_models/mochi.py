@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLMochi, MochiPipeline
 
-from local_models._clip import Clip, OnStep, check_frames, check_steps, ignore
+from local_models._clip import Clip, Finish, OnStep, check_frames, check_steps, ignore
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
@@ -63,11 +63,16 @@ def generate(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Clip:
     FloatingPointError when the model yields no numbers, the device's out-of-memory errors, and whatever `on_step`
     raises; the pipe stays usable after each of them.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 1. What it can really make
     check_frames(request, text=True, image=False, last="no")
     check_steps(request, LEAST_STEPS)
@@ -105,7 +110,7 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing
+    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
     latents = latents.to(pipe.device, vae.dtype)
     if vae.config.latents_mean is not None and vae.config.latents_std is not None:
         shape = (1, -1, 1, 1, 1)
@@ -114,7 +119,12 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
         ready = latents * std / vae.config.scaling_factor + mean
     else:
         ready = latents / vae.config.scaling_factor
-    calls = tiles(vae, ready.shape[3], ready.shape[4])
-    pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        calls = tiles(vae, ready.shape[3], ready.shape[4])
+        pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    return finish

@@ -20,7 +20,16 @@ from diffusers import (
 )
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
-from local_models._clip import Clip, LastFrame, OnStep, UnusableRequest, check_frames, ignore, open_image
+from local_models._clip import (
+    Clip,
+    Finish,
+    LastFrame,
+    OnStep,
+    UnusableRequest,
+    check_frames,
+    ignore,
+    open_image,
+)
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
@@ -153,11 +162,16 @@ def generate(pipe: WanPipe, request: Render, on_step: OnStep = ignore) -> Clip:
     FloatingPointError when the model yields no numbers, the device's out-of-memory errors, and whatever `on_step`
     raises; the pipe stays usable after each of them.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: WanPipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: WanPipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: WanPipe, request: Render, on_step: OnStep) -> Finish:
     # 1. Which pipeline, and what it can really make
     check_frames(
         request,
@@ -205,16 +219,21 @@ def _generate(pipe: WanPipe, request: Render, on_step: OnStep) -> Clip:
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing
+    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
     vae, shape = pipe.vae, (1, -1, 1, 1, 1)
     latents = latents.to(pipe.device, vae.dtype)
     mean = torch.tensor(vae.config.latents_mean).view(shape).to(latents)
     std = torch.tensor(vae.config.latents_std).view(shape).to(latents)
-    # The Wan VAE decodes one latent frame after the other, in every tile.
-    calls = tiles(vae, latents.shape[3], latents.shape[4]) * int(latents.shape[2])
-    pictures = decode(vae, lambda: vae.decode(latents * std + mean, return_dict=False)[0], calls, on_step)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        # The Wan VAE decodes one latent frame after the other, in every tile.
+        calls = tiles(vae, latents.shape[3], latents.shape[4]) * int(latents.shape[2])
+        pictures = decode(vae, lambda: vae.decode(latents * std + mean, return_dict=False)[0], calls, on_step)
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    return finish
 
 
 def _scheduler(pipe: WanPipe, request: Render, generator: torch.Generator) -> Any:
