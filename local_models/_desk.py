@@ -22,6 +22,7 @@ from local_models._messages import (
     Render,
     Rendered,
     Run,
+    Sketched,
     Step,
 )
 from local_models._ticket import Patience, Ticket
@@ -223,6 +224,7 @@ class Desk:
 
     def _fail(self, ticket: Ticket, kind: type[GatewayError], message: Words) -> None:
         if not ticket.ended:
+            ticket.forget_sketch()
             ticket.failure = (kind, message)
 
     @staticmethod
@@ -250,6 +252,8 @@ class Desk:
                     if self._current is not None:
                         self._fail(self._current, *_told(message))
                     self._end()
+                case Sketched() if shown := self._given(message.ticket):
+                    shown.sketched = True
                 case Step() | Rendered() | Done() | Failed() if ticket := self._given(message.ticket):
                     self._on_job(child, ticket, message)
                 case _:
@@ -276,6 +280,7 @@ class Desk:
                 self._advance()
             case Done():
                 self._progress(ticket, 1.0)
+                ticket.forget_sketch()
                 ticket.details = message.details
                 self._end(ticket)
             case Failed() if message.left == "wreck" and self._both_at_work:
@@ -338,6 +343,7 @@ class Desk:
         elif ticket.lost >= most:
             self._fail(ticket, GenerationFailed, _ended(child, code))
         else:
+            ticket.forget_sketch()
             ticket.lost += 1
             ticket.running = ticket.decoding = False
             self._queue.appendleft(ticket)

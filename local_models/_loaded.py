@@ -92,6 +92,10 @@ class LoadedModel:
                     raise
             # Here the exception is gone, and with it the tensors that its traceback held.
             self._leave(rest)
+        # Loads torch, as the family's module has done.
+        from local_models._sketch import colours_of
+
+        self.pipe.colours = self.run(lambda: colours_of(self.pipe))
         for _ in range(self.tile_cuts):
             cut_tiles(self.pipe.vae)
         for module in self.pipe.stop_points():

@@ -122,6 +122,13 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Sketched:
+    """From the child: a picture of the clip as far as it is lies beside the place of its file, or a newer one."""
+
+    ticket: str
+
+
+@dataclass(frozen=True)
 class Rendered:
     """From the child: the latents are there and are being finished; the next Run is welcome. Done or Failed follows."""
 
@@ -150,11 +157,12 @@ class Failed:
 
 
 ToChild = Load | Run | Cancel
-FromChild = Loaded | LoadFailed | Step | Rendered | Done | Failed
+FromChild = Loaded | LoadFailed | Step | Sketched | Rendered | Done | Failed
 Message = ToChild | FromChild
 
 _TYPES: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Load, Run, Cancel, Loaded, LoadFailed, Step, Rendered, Done, Failed)
+    kind.__name__: kind
+    for kind in (Load, Run, Cancel, Loaded, LoadFailed, Step, Sketched, Rendered, Done, Failed)
 }
 
 

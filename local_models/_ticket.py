@@ -32,6 +32,8 @@ class Ticket:
     peak_factor: float = 1.0
     """Measured by predicted peak of this model on this device."""
     progress: float = 0.0
+    sketched: bool = False
+    """A picture of it as far as it is lies at `sketch`."""
     running: bool = False
     cancelled: bool = False
     decoding: bool = False
@@ -41,6 +43,17 @@ class Ticket:
     details: dict[str, JsonValue] | None = None
     """Set when the clip lies at `out`."""
     failure: tuple[type[GatewayError], Words] | None = None
+
+    @property
+    def sketch(self) -> Path:
+        """As the model process names it."""
+        return self.out.with_suffix(".webp")
+
+    def forget_sketch(self) -> None:
+        """Nothing of a job on its way outlives it."""
+        self.sketched = False
+        for left in (self.sketch, self.sketch.with_name(f"{self.sketch.name}.part")):
+            left.unlink(missing_ok=True)
 
     @property
     def ended(self) -> bool:

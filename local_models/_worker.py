@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO
 
 from local_models._accelerator import (
@@ -49,6 +50,7 @@ from local_models._messages import (
     encode,
 )
 from local_models._numbers import DeviceFacts
+from local_models._showing import Shower
 from router.contract.words import Words
 
 _PR_SET_PDEATHSIG = 1
@@ -71,6 +73,7 @@ class Worker:
         self._here = threading.local()
         """`ticket`: the job that this thread works on."""
         self._model: LoadedModel | None = None
+        self._shower = Shower(send)
         self._finisher = Finisher(
             self._decode_beside, self._tell, self._cancelled.__contains__, lambda: self._inbox.put(None)
         )
@@ -101,6 +104,7 @@ class Worker:
 
     def _tell(self, ended: Done | Failed) -> None:
         """From either thread."""
+        self._shower.end(ended.ticket)
         self._known.discard(ended.ticket)
         self._cancelled.discard(ended.ticket)
         self._send(ended)
@@ -242,6 +246,7 @@ class Worker:
             on_step("encode", 0, 1)
             if run.ahead:
                 model.pipe.prompts.fill(run.render.texts, run.render.max_sequence_length, run.ahead)
+            model.pipe.show = partial(self._shower.show, run)
             making.finish = model.begin(run.render, on_step)
         if not (beside and model.decodes_beside):
             self._decode(making, model)

@@ -13,6 +13,7 @@ from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
 from local_models._pipe import Pipe, after_step, assemble, check_finite
+from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, inspect
 
@@ -98,6 +99,14 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
 
     # 3. Denoise
     pipe.renew_scheduler()
+    scale = 1 / pipeline.vae_scaling_factor_image
+    # Its latents have the frames in front of the channels.
+    sketch = Sketch(
+        pipe,
+        pipeline.scheduler,
+        lambda packed: middle_frame(packed.transpose(1, 2)),
+        lambda latents: scale * latents,
+    )
     on_step("denoise", 0, request.steps)
     (latents,) = pipeline(
         **inputs,
@@ -110,7 +119,7 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
         # On the CPU, so that a seed means the same noise on every device.
         generator=torch.Generator("cpu").manual_seed(request.seed),
         max_sequence_length=request.max_sequence_length,
-        callback_on_step_end=after_step(on_step, request.steps),
+        callback_on_step_end=after_step(on_step, request.steps, sketch),
         output_type="latent",
         return_dict=False,
     )
@@ -120,7 +129,7 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # CogVideoX 1.5 pads the latents at the front to whole patches; what is too much is not decoded.
     wanted = (frames - 1) // rule + 1
     latents = latents[:, latents.shape[1] - wanted :].to(pipe.device, vae.dtype)
-    ready = 1 / pipeline.vae_scaling_factor_image * latents.permute(0, 2, 1, 3, 4)
+    ready = scale * latents.permute(0, 2, 1, 3, 4)
 
     @torch.no_grad()
     def finish(on_step: OnStep) -> Clip:

@@ -24,6 +24,7 @@ from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
 from local_models._pipe import Pipe, check_finite, place
 from local_models._prompts import Embedded, Prompts, Read
+from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, damaged, inspect
 
@@ -132,7 +133,9 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
 
     # 3. Denoise
     shift = {} if request.flow_shift is None else {"shift": request.flow_shift}
-    pipe.renew_scheduler(**shift)
+    scheduler = pipe.renew_scheduler(**shift)
+    sketch = Sketch(pipe, scheduler, middle_frame, lambda latents: latents / vae.config.scaling_factor)
+    scheduler.step = _shown(scheduler, sketch)
     pipeline.guider = pipeline.guider.new(guidance_scale=max(1.0, request.guidance))
     pipeline.progress_bar = lambda total: _Steps(on_step, total)
     (latents,) = pipeline(
@@ -157,6 +160,18 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
         return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
 
     return finish
+
+
+def _shown(scheduler: Any, sketch: Sketch) -> Callable[..., Any]:
+    """Its `step`, which also shows what it made."""
+    step = scheduler.step
+
+    def stepped(*given: Any, **more: Any) -> Any:
+        made = step(*given, **more)
+        sketch.seen(scheduler.step_index - 1, made[0])
+        return made
+
+    return stepped
 
 
 class _Steps:

@@ -4,6 +4,7 @@
 `modality_scale`, `guidance_rescale`, `audio_guidance`, and `cross_timestep` (false for LTX-2.0, true from 2.3 on).
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from local_models._messages import Phase, Render
 from local_models._parts import numbers_of, transformer_of, width_of
 from local_models._pipe import Pipe, after_step, check_finite, place
 from local_models._prompts import Prompts, reader
+from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, damaged, inspect
 
@@ -138,6 +140,13 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     steps = len(sigmas) if sigmas else request.steps
     # On the CPU, so that a seed means the same noise on every device.
     generator = torch.Generator("cpu").manual_seed(request.seed)
+    scaling = (vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+    sketch = Sketch(
+        pipe,
+        pipeline.scheduler,
+        lambda packed: middle_frame(_unpacked(pipe, packed, frames, height, width)),
+        lambda latents: pipeline._denormalize_latents(latents, *scaling),
+    )
     on_step("denoise", 0, steps)
     latents, heard = pipeline(
         **inputs,
@@ -152,13 +161,13 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
         use_cross_timestep=bool(recipe.get("cross_timestep", False)),
         generator=generator,
         max_sequence_length=request.max_sequence_length,
-        callback_on_step_end=after_step(on_step, steps),
+        callback_on_step_end=after_step(on_step, steps, sketch),
         output_type="latent",
         return_dict=False,
     )
     check_finite(latents)
 
-    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it; the sound is the last unit
+    # 4. Decoding, apart: a cancel in between costs nothing, the next clip's denoising need not wait; the sound is the last unit
     ready, at = _for_decoder(pipe, latents, recipe, generator)
 
     @torch.no_grad()
@@ -197,6 +206,19 @@ def _guidance(request: Render) -> dict[str, Any]:
         "audio_guidance_rescale": rescale,
         "spatio_temporal_guidance_blocks": list(recipe.get("stg_blocks", ())) or None,
     }
+
+
+def _unpacked(pipe: Pipe, packed: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
+    """[1, C, T, h, w] of the tokens of a clip of that size; those of given images, behind them, are left out."""
+    pipeline = pipe.pipeline
+    temporal, spatial = (
+        int(pipeline.vae_temporal_compression_ratio),
+        int(pipeline.vae_spatial_compression_ratio),
+    )
+    shape = ((frames - 1) // temporal + 1, height // spatial, width // spatial)
+    patches = (pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size)
+    unpacked: torch.Tensor = pipeline._unpack_latents(packed[:, : math.prod(shape)], *shape, *patches)
+    return unpacked
 
 
 def _for_decoder(
