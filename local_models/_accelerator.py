@@ -3,7 +3,9 @@
 import gc
 import os
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import Any
 
 from local_models._memory import CONTEXT_GB
@@ -37,9 +39,36 @@ def facts_of(asked: str) -> DeviceFacts:
 
 
 def finish_queued_work(device: str) -> None:
-    """A step is told when the card has done it, not when it was asked: else progress and times run ahead."""
+    """A step is told when the card has done it, not when it was asked: else progress and times run ahead.
+
+    Of the calling thread's own queue: what another one has asked for is not waited for.
+    """
     if (cuda := _cuda(device)) is not None:
-        cuda.synchronize(device)
+        cuda.current_stream(device).synchronize()
+
+
+@contextmanager
+def second_queue(device: str) -> Iterator[None]:
+    """A second queue of the card for this thread, behind all that was asked of the first one; done when it is left."""
+    if (cuda := _cuda(device)) is None:
+        yield
+        return
+    queue = _queue(device)
+    queue.wait_stream(cuda.default_stream(device))
+    try:
+        with cuda.stream(queue):
+            yield
+    finally:
+        queue.synchronize()
+
+
+@cache
+def _queue(device: str) -> Any:
+    """One for good: memory is cached per queue, and a new one each time would leave its share behind."""
+    import torch
+
+    cuda: Any = torch.cuda
+    return cuda.Stream(device)
 
 
 def forget_peak(device: str) -> None:
@@ -78,6 +107,14 @@ def quiet_cpu() -> None:
 
     use_threads(cores())
     torch.set_flush_denormal(True)
+
+
+def same_as_main() -> None:
+    """For a further thread: torch keeps both settings by thread, and the arithmetic must not depend on it."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    use_threads(torch.get_num_threads())
 
 
 def cores() -> int:

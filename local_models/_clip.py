@@ -55,6 +55,10 @@ class Clip:
     """None for a model without sound, and where none was asked for."""
 
 
+Finish = Callable[[OnStep], Clip]
+"""Latents to a clip. Needs nothing of the pipeline but its decoder; the same latents give the same clip each time."""
+
+
 def check_frames(request: Render, *, text: bool, image: bool, last: LastFrame) -> None:
     """Raise UnusableRequest where the weights cannot use the given frames, or lack one.
 

@@ -27,6 +27,11 @@ class PhaseClock:
             self._done = done
         self._last[phase] = at
 
+    def again(self, phase: Phase) -> None:
+        """What was seen of this phase came to nothing; it begins once more."""
+        self._began.pop(phase, None)
+        self._last.pop(phase, None)
+
     def facts(self) -> dict[str, Any]:
         """`encode_s`, `steps_s` (one per step), `decode_s`; a phase that was not told counts as 0 s."""
         return {

@@ -22,6 +22,7 @@ from local_models._messages import (
     Render,
     Rendered,
     Run,
+    Sketched,
     Step,
 )
 from local_models._ticket import Patience, Ticket
@@ -35,6 +36,8 @@ SAME_MODEL_RUN = 4
 AHEAD = 16
 """How many waiting jobs have their prompts read together with the one that begins."""
 KEPT_TICKETS = 1000
+MADE_AGAIN = 2
+"""How often a clip is made anew whose process died while it only had to be written."""
 _PHASES = {"encode": (0.05, 0.08), "denoise": (0.08, 0.90), "decode": (0.90, 0.98), "write": (0.98, 1.0)}
 """Share of the progress bar, after loading."""
 
@@ -58,8 +61,8 @@ class Desk:
         self._queue: deque[Ticket] = deque()
         self._current: Ticket | None = None
         """The job whose frames are being made, or that a model is loaded for."""
-        self._writing: Ticket | None = None
-        """The job before it, whose frames are becoming a file."""
+        self._finishing: Ticket | None = None
+        """The job before it, whose latents are becoming frames and a file."""
         self._child: Child | None = None
         self._passed = 0
         self._idle_since = 0.0
@@ -88,7 +91,7 @@ class Desk:
             if ticket is None or ticket.ended:
                 return False
             ticket.cancelled = True
-            begun = ticket is self._writing or (
+            begun = ticket is self._finishing or (
                 ticket is self._current and child is not None and child.loading is None
             )
             if begun and child is not None:
@@ -196,23 +199,32 @@ class Desk:
         )
         revision = ticket.card.local.revision
         child.send(
-            Run(ticket.ref, str(ticket.out), ticket.render, ticket.card.id, revision, ahead=list(ahead))
+            Run(
+                ticket.ref,
+                str(ticket.out),
+                ticket.render,
+                ticket.card.id,
+                revision,
+                ahead=list(ahead),
+                alone=ticket.lost > 0,
+            )
         )
 
     def _end(self, ticket: Ticket | None = None) -> None:
         """This job, or the current one, is over: on to the next."""
-        if ticket is not None and ticket is self._writing:
-            self._writing = None
+        if ticket is not None and ticket is self._finishing:
+            self._finishing = None
         else:
             self._current = None
         self._advance()
 
     def _given(self, ref: str) -> Ticket | None:
         """The job of that name among those that the child has."""
-        return next((t for t in (self._current, self._writing) if t is not None and t.ref == ref), None)
+        return next((t for t in (self._current, self._finishing) if t is not None and t.ref == ref), None)
 
     def _fail(self, ticket: Ticket, kind: type[GatewayError], message: Words) -> None:
         if not ticket.ended:
+            ticket.forget_sketch()
             ticket.failure = (kind, message)
 
     @staticmethod
@@ -240,6 +252,8 @@ class Desk:
                     if self._current is not None:
                         self._fail(self._current, *_told(message))
                     self._end()
+                case Sketched() if shown := self._given(message.ticket):
+                    shown.sketched = True
                 case Step() | Rendered() | Done() | Failed() if ticket := self._given(message.ticket):
                     self._on_job(child, ticket, message)
                 case _:
@@ -257,19 +271,30 @@ class Desk:
     def _on_job(self, child: Child, ticket: Ticket, message: Step | Rendered | Done | Failed) -> None:
         match message:
             case Step():
+                ticket.decoding = ticket.decoding and message.phase != "write"
                 start, end = _PHASES[message.phase]
                 self._progress(ticket, start + (end - start) * message.done / max(1, message.total))
             case Rendered():
-                self._writing, self._current = ticket, None
+                self._finishing, self._current = ticket, None
+                ticket.decoding = not message.decoded
                 self._advance()
             case Done():
                 self._progress(ticket, 1.0)
+                ticket.forget_sketch()
                 ticket.details = message.details
                 self._end(ticket)
-            case Failed():
+            case Failed() if message.left == "wreck" and self._both_at_work:
+                # A card tells the error of one queue to whoever asks first.
                 self._take_stock(child, message.left)
+                self._advance()
+            case Failed():
                 self._fail(ticket, *_told(message))
-                self._end(ticket)
+                if ticket is self._finishing:
+                    self._finishing = None
+                else:
+                    self._current = None
+                self._take_stock(child, message.left)
+                self._advance()
 
     def _take_stock(self, child: Child, left: Left) -> None:
         """What a failure left of the child."""
@@ -279,35 +304,49 @@ class Desk:
             log.warning("the device does not answer right any more: a fresh model process is started")
             child.kill()
             self._child = None
-            self._write_again(child, -9)
+            self._lost(child, -9)
 
     def _on_exit(self, child: Child, code: int) -> None:
-        """Its job fails; jobs not begun go to a fresh process, and so does one that only had to be written."""
+        """Jobs not begun go to a fresh process."""
         with self._lock:
             if child is not self._child:
                 return
             self._child = None
             log.warning("the model process ended with code %s", code)
-            self._write_again(child, code)
-            if self._current is not None:
-                self._fail_lost(self._current, child, code)
-            self._end()
+            self._lost(child, code)
+            self._advance()
 
-    def _write_again(self, child: Child, code: int) -> None:
-        ticket, self._writing = self._writing, None
-        if ticket is None:
-            return
-        if ticket.cancelled or ticket.again:
-            self._fail_lost(ticket, child, code)
-            return
-        ticket.again, ticket.running = True, False
-        self._queue.appendleft(ticket)
+    @property
+    def _both_at_work(self) -> bool:
+        """Whether two jobs are on the device, so that either may be what ended its process."""
+        return self._current is not None and self._finishing is not None and self._finishing.decoding
 
-    def _fail_lost(self, ticket: Ticket, child: Child, code: int) -> None:
+    def _lost(self, child: Child, code: int) -> None:
+        """The process is gone. Its job fails; one that only had to be written is made again.
+
+        Of two at work nobody knows which it was: each is made once more, alone.
+        """
+        both = self._both_at_work
+        finishing, current = self._finishing, self._current
+        self._finishing = self._current = None
+        if current is not None:
+            self._again(current, child, code, most=1 if both else 0)
+        if finishing is not None:
+            self._again(finishing, child, code, most=1 if both else MADE_AGAIN)
+
+    def _again(self, ticket: Ticket, child: Child, code: int, most: int) -> None:
+        """To the front of the queue, unless it was lost `most` times before."""
+        if ticket.ended:
+            return
         if ticket.cancelled:
             self._fail(ticket, Cancelled, CANCELLED)
-        else:
+        elif ticket.lost >= most:
             self._fail(ticket, GenerationFailed, _ended(child, code))
+        else:
+            ticket.forget_sketch()
+            ticket.lost += 1
+            ticket.running = ticket.decoding = False
+            self._queue.appendleft(ticket)
 
     def _on_tick(self, child: Child) -> None:
         """End a process that says nothing for too long, and one that has had nothing to do for too long."""
@@ -318,7 +357,7 @@ class Desk:
             if child.killed_at is not None:
                 if now - child.killed_at > patience.kill_limit_s:
                     self._on_exit(child, -9)
-            elif self._current is None and self._writing is None:
+            elif self._current is None and self._finishing is None:
                 if now - self._idle_since > patience.idle_unload_s:
                     self._child = None
                     child.stop()

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from local_models._accelerator import cap_memory, cores, device_of, give_back, inference_mode, use_threads
+from local_models._clip import Finish
 from local_models._failures import out_of_memory
 from local_models._ladder import TILE_CUTS, below, cut_tiles, ladder
-from local_models._memory import plans
+from local_models._memory import HEADROOM, beside_gb, plans
 from local_models._messages import Load, Phase
 from local_models._numbers import DeviceFacts, LoadPlan
 from local_models._weights import inspect
@@ -31,8 +32,12 @@ class LoadedModel:
         self.pipe: Any = None
         self.tile_cuts = 0
         self._facts, self._stop = facts, stop_if_cancelled
+        self.room_beside = True
+        """False once memory ran out with two clips on the device."""
         self._too_large: set[str] = set()
         """Plans that ran out of memory here; not tried again while the model stays."""
+        self._threads = 1
+        """Of the CPU's arithmetic."""
         self._module: Any = importlib.import_module(load.pipeline)
         self._plans = self._planned(load)
 
@@ -51,14 +56,29 @@ class LoadedModel:
         mine = (self.asked.model, self.asked.pipeline, self.asked.directory, self.asked.device)
         return mine == (load.model, load.pipeline, load.directory, load.device)
 
-    def generate(self, *given: Any) -> Any:
-        """The family's own `generate`.
+    @property
+    def decodes_beside(self) -> bool:
+        """Whether one clip can be decoded while the next one is denoised: memory, and on the CPU a core, must be there."""
+        if not self.room_beside:
+            return False
+        if self.device == "cpu":
+            return self._threads < cores()
+        needed = beside_gb(self._numbers, self.plan)
+        return needed is not None and needed <= self._free_gb * HEADROOM
+
+    def begin(self, *given: Any) -> Finish:
+        """The family's own `begin`."""
+        finish: Finish = self.run(lambda: self._module.begin(self.pipe, *given))
+        return finish
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """Of this model, in any thread.
 
         On the CPU without torch's book-keeping for gradients: 5 % of a tiny clip. On a card offloading moves weights about
         within a run, which that mode forbids.
         """
         with inference_mode() if self.device == "cpu" else nullcontext():
-            return self._module.generate(self.pipe, *given)
+            return work()
 
     def put(self) -> None:
         """Onto the device, by the first plan that it has room for. Raises what the last one raised."""
@@ -72,6 +92,10 @@ class LoadedModel:
                     raise
             # Here the exception is gone, and with it the tensors that its traceback held.
             self._leave(rest)
+        # Loads torch, as the family's module has done.
+        from local_models._sketch import colours_of
+
+        self.pipe.colours = self.run(lambda: colours_of(self.pipe))
         for _ in range(self.tile_cuts):
             cut_tiles(self.pipe.vae)
         for module in self.pipe.stop_points():
@@ -89,14 +113,18 @@ class LoadedModel:
             self.drop()
             self.put()
 
-    def step_down(self, phase: Phase) -> bool:
-        """Memory ran out in this phase: smaller tiles where it was the decoding, else a smaller plan; False at the end.
+    def cut_tiles(self) -> bool:
+        """Decode in smaller tiles from now on; False where they are small enough already."""
+        if self.tile_cuts >= TILE_CUTS or not cut_tiles(self.pipe.vae):
+            return False
+        self.tile_cuts += 1
+        return True
 
-        Raises as `put` where the smaller plan cannot be loaded.
+    def step_down(self, phase: Phase) -> bool:
+        """Memory ran out in this phase: a smaller plan; False at the end.
+
+        Nothing may hold on to the pipe. Raises as `put` where the smaller plan cannot be loaded.
         """
-        if phase == "decode" and self.tile_cuts < TILE_CUTS and cut_tiles(self.pipe.vae):
-            self.tile_cuts += 1
-            return True
         rest = below(self._plans, phase)
         if not rest:
             return False
@@ -119,9 +147,11 @@ class LoadedModel:
         numbers = replace(numbers, steps=load.steps, passes=load.passes, peak_factor=load.peak_factor)
         facts = self._facts(load.device)
         if facts.kind == "cpu":
-            # The file of the clip before is written meanwhile, on a core of its own where one is free.
-            use_threads(cores() if numbers.tokens * numbers.dim * numbers.ffn >= THREADS_FROM else 1)
+            # The clip before is finished meanwhile, on a core of its own where one is free.
+            self._threads = cores() if numbers.tokens * numbers.dim * numbers.ffn >= THREADS_FROM else 1
+            use_threads(self._threads)
         if load.memory_gb is not None:
             cap_memory(device_of(load.device), load.memory_gb)
             facts = replace(facts, free_gb=min(facts.free_gb, load.memory_gb))
+        self._numbers, self._free_gb = numbers, facts.free_gb
         return ladder(plans(numbers, facts), text=numbers.text_b > 0)

@@ -33,6 +33,7 @@ __all__ = [
     "Offload",
     "Option",
     "Verdict",
+    "beside_gb",
     "options",
     "peak_gb",
     "plans",
@@ -193,6 +194,26 @@ def peak_gb(model: ModelNumbers, plan: LoadPlan) -> float:
         case "group":
             leaves = GROUP_RESIDENT_FP8_GB if plan.layerwise_fp8 else GROUP_RESIDENT_GB
             peak = vae + image + max(text, leaves + max(denoise, decode))
+    return round((peak * FRAGMENTATION + CONTEXT_GB) * model.peak_factor, 2)
+
+
+def beside_gb(model: ModelNumbers, plan: LoadPlan) -> float | None:
+    """The same with one clip decoded while the next one is encoded and denoised; None where a plan cannot do that.
+
+    With whole components coming and going (`model`), only one of them may be at work.
+    """
+    transformer = model.transformer_b * (1 if plan.layerwise_fp8 else 2)
+    fixed, decode = 2 * (model.vae_b + model.image_b), _decode_gb(model, plan)
+    denoise, text = _denoise_gb(model), _text_gb(model, plan)
+    match plan.offload:
+        case "none":
+            resident = 2 * model.text_b if not (plan.text_on_cpu or plan.text_streamed) else 0.0
+            peak = transformer * model.experts + fixed + decode + max(denoise + resident, text)
+        case "group":
+            leaves = GROUP_RESIDENT_FP8_GB if plan.layerwise_fp8 else GROUP_RESIDENT_GB
+            peak = fixed + decode + leaves + max(denoise, text)
+        case "model":
+            return None
     return round((peak * FRAGMENTATION + CONTEXT_GB) * model.peak_factor, 2)
 
 

@@ -80,6 +80,8 @@ class Run:
     revision: str | None = None
     ahead: list[str] = field(default_factory=list)
     """Texts of the next jobs of this model, to be read in the same visit of its text encoder."""
+    alone: bool = False
+    """Nothing else is on the device meanwhile: a process died with it and another job, and it is to show which it was."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,19 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """From the child: the frames are there and are being written; the next Run is welcome. Done or Failed follows."""
+class Sketched:
+    """From the child: a picture of the clip as far as it is lies beside the place of its file, or a newer one."""
 
     ticket: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """From the child: the latents are there and are being finished; the next Run is welcome. Done or Failed follows."""
+
+    ticket: str
+    decoded: bool = True
+    """False: they are decoded beside the next clip; a Step of the phase `write` tells when the frames are there."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +157,12 @@ class Failed:
 
 
 ToChild = Load | Run | Cancel
-FromChild = Loaded | LoadFailed | Step | Rendered | Done | Failed
+FromChild = Loaded | LoadFailed | Step | Sketched | Rendered | Done | Failed
 Message = ToChild | FromChild
 
 _TYPES: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Load, Run, Cancel, Loaded, LoadFailed, Step, Rendered, Done, Failed)
+    kind.__name__: kind
+    for kind in (Load, Run, Cancel, Loaded, LoadFailed, Step, Sketched, Rendered, Done, Failed)
 }
 
 

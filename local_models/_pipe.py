@@ -1,7 +1,7 @@
 """A loaded model of any family: its parts on the device as the plan says, where a run can be stopped, fresh state."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from local_models._ladder import cut_tiles
 from local_models._load import quantised
 from local_models._memory import LoadPlan
 from local_models._prompts import Prompts, reader
+from local_models._sketch import Colours, Show, Sketch
 from local_models._weights import Weights, damaged
 
 # diffusers is typed in part only.
@@ -29,6 +30,10 @@ class Pipe:
     device: torch.device
     scheduler: Any
     """As the weights come; every run gets a fresh one made from it."""
+    colours: Colours | None = field(default=None, kw_only=True)
+    """Of its latents; None for a model that shows nothing on the way."""
+    show: Show | None = field(default=None, kw_only=True)
+    """Where the pictures of the running job go; None while nobody looks."""
 
     @property
     def vae(self) -> Any:
@@ -118,11 +123,14 @@ def place(pipe: Pipe, others: Sequence[torch.nn.Module] = ()) -> None:
         module.to(device)
 
 
-def after_step(on_step: OnStep, steps: int) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
-    """For `callback_on_step_end`: tells the progress, changes nothing."""
+def after_step(
+    on_step: OnStep, steps: int, sketch: Sketch
+) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+    """For `callback_on_step_end`: tells the progress, shows the latents, changes nothing."""
 
     def told(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         on_step("denoise", index + 1, steps)
+        sketch.seen(index, tensors["latents"])
         return tensors
 
     return told

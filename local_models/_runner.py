@@ -112,7 +112,12 @@ class Local(Planning):
             raise kind(message, backend=self.name, billed_usd=FREE)
         if ticket.details is None:
             waiting = not ticket.running
-            return Pending(progress=ticket.progress, poll_after=0.25 if waiting else 0.1, queued=waiting)
+            return Pending(
+                progress=ticket.progress,
+                poll_after=0.25 if waiting else 0.1,
+                queued=waiting,
+                sketch=ticket.sketch if ticket.sketched else None,
+            )
         if not ticket.out.exists():
             raise self._lost()
         return Completed((Output(path=ticket.out),), billed_usd=FREE, details=dict(ticket.details))

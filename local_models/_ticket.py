@@ -32,13 +32,28 @@ class Ticket:
     peak_factor: float = 1.0
     """Measured by predicted peak of this model on this device."""
     progress: float = 0.0
+    sketched: bool = False
+    """A picture of it as far as it is lies at `sketch`."""
     running: bool = False
     cancelled: bool = False
-    again: bool = False
-    """Its frames were made once, and lost with a process before they were a file."""
+    decoding: bool = False
+    """Its latents are being decoded while the next job is denoised."""
+    lost: int = 0
+    """How often a process took it along without its fault being known."""
     details: dict[str, JsonValue] | None = None
     """Set when the clip lies at `out`."""
     failure: tuple[type[GatewayError], Words] | None = None
+
+    @property
+    def sketch(self) -> Path:
+        """As the model process names it."""
+        return self.out.with_suffix(".webp")
+
+    def forget_sketch(self) -> None:
+        """Nothing of a job on its way outlives it."""
+        self.sketched = False
+        for left in (self.sketch, self.sketch.with_name(f"{self.sketch.name}.part")):
+            left.unlink(missing_ok=True)
 
     @property
     def ended(self) -> bool:

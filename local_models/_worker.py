@@ -2,7 +2,7 @@
 
 Started as `python -m local_models._worker` with messages on standard input and output; whatever a library prints
 goes to standard error. Nothing of the gateway lives here, so running out of memory or a crash takes nothing along.
-The MP4 of one clip is written while the next one is being made.
+One clip becomes frames and a file while the next one is being denoised.
 """
 
 import ctypes
@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO
 
 from local_models._accelerator import (
@@ -23,10 +24,13 @@ from local_models._accelerator import (
     give_back,
     peak,
     quiet_cpu,
+    same_as_main,
+    second_queue,
 )
-from local_models._clip import Clip
+from local_models._clip import OnStep
 from local_models._clock import PhaseClock
 from local_models._failures import CANCELLED, Stop, describe, device_lost
+from local_models._finishing import Finisher, Making
 from local_models._loaded import LoadedModel
 from local_models._messages import (
     Cancel,
@@ -46,14 +50,14 @@ from local_models._messages import (
     encode,
 )
 from local_models._numbers import DeviceFacts
-from local_models._writing import Made, Writer
+from local_models._showing import Shower
 from router.contract.words import Words
 
 _PR_SET_PDEATHSIG = 1
 
 
 class Worker:
-    """The loaded model, the job on it, and the clip that is being written."""
+    """The loaded model, the job on it, and the clip before it that is being finished."""
 
     def __init__(
         self, send: Callable[[FromChild], None], facts: Callable[[str], DeviceFacts] | None = None
@@ -61,14 +65,18 @@ class Worker:
         """`send` writes one message to the parent; `facts` tells about the device of a name."""
         self._send = send
         self._facts = facts or facts_of
-        self._inbox: queue.SimpleQueue[Load | Run] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Load | Run | None] = queue.SimpleQueue()
+        """None: look whether a clip came back from the finisher."""
         self._known: set[str] = set()
         """Tickets that were given to us and have not ended."""
         self._cancelled: set[str] = set()
-        self._ticket: str | None = None
-        self._phase: Phase = "encode"
+        self._here = threading.local()
+        """`ticket`: the job that this thread works on."""
         self._model: LoadedModel | None = None
-        self._writer = Writer(self._tell, self._cancelled.__contains__)
+        self._shower = Shower(send)
+        self._finisher = Finisher(
+            self._decode_beside, self._tell, self._cancelled.__contains__, lambda: self._inbox.put(None)
+        )
 
     def accept(self, message: Load | Run | Cancel) -> None:
         """From the listening thread."""
@@ -87,12 +95,16 @@ class Worker:
         while True:
             match self._inbox.get():
                 case Load() as load:
+                    self._await(file=False)
                     self._do_load(load)
                 case Run() as run:
                     self._do_run(run)
+                case None:
+                    self._await(file=False)
 
     def _tell(self, ended: Done | Failed) -> None:
         """From either thread."""
+        self._shower.end(ended.ticket)
         self._known.discard(ended.ticket)
         self._cancelled.discard(ended.ticket)
         self._send(ended)
@@ -125,29 +137,64 @@ class Worker:
     # -- running
 
     def _stop_if_cancelled(self, *_: Any) -> None:
-        if self._ticket in self._cancelled:
+        if getattr(self._here, "ticket", None) in self._cancelled:
             raise Stop
 
-    def _do_run(self, run: Run) -> None:
-        self._ticket = run.ticket
+    @contextmanager
+    def _working_on(self, ticket: str) -> Iterator[None]:
+        before = getattr(self._here, "ticket", None)
+        self._here.ticket = ticket
         try:
-            ended = self._outcome(run)
+            yield
         finally:
-            self._ticket = None
-        if isinstance(ended, Failed):
-            self._tell(ended)
-            return
-        # At most one clip waits to be a file: the frames of a third one would be held for nothing.
-        self._writer.wait()
-        self._send(Rendered(run.ticket))
-        self._writer.begin(ended)
+            self._here.ticket = before
 
-    def _outcome(self, run: Run) -> Made | Failed:
-        """Make the clip, with smaller tiles or a smaller plan if memory runs out and there is one."""
+    def _await(self, *, file: bool) -> bool:
+        """Until the clip before is decoded, or with `file` is a file; whether that took a wait.
+
+        One that had no room beside another is decoded here, now that it is alone.
+        """
+        waited = self._finisher.wait(file=file)
+        back = self._finisher.take_back()
+        if back is None:
+            return waited
+        if self._model is not None:
+            self._model.room_beside = False
+        self._hand_on(self._outcome(back, beside=False))
+        if file:
+            self._finisher.wait(file=True)
+        return True
+
+    def _hand_on(self, made: Making | Failed) -> None:
+        """To the finisher, which has nothing to do now."""
+        if isinstance(made, Failed):
+            self._tell(made)
+        else:
+            self._finisher.begin(made)
+
+    def _do_run(self, run: Run) -> None:
+        # The VAE reads given frames with the same caches that it decodes with.
+        if run.alone or run.render.first_frame or run.render.last_frame:
+            self._await(file=False)
+        making = Making(run, time.monotonic())
+        made = self._outcome(making, beside=not run.alone)
+        if isinstance(made, Making):
+            # At most one clip waits to be a file: what a third one needs would be held for nothing.
+            self._await(file=True)
+            self._send(Rendered(run.ticket, decoded=made.clip is not None))
+        self._hand_on(made)
+
+    def _outcome(self, making: Making, *, beside: bool) -> Making | Failed:
+        """Make it, with smaller tiles or a smaller plan if memory runs out and there is one.
+
+        `beside`: leave the decoding to the finisher where model and device allow it.
+        """
         while True:
             left: Left = "model"
             try:
-                return self._make(run)
+                with self._working_on(making.run.ticket):
+                    self._make(making, beside)
+                return making
             except Stop:
                 kind: FailureKind = "cancelled"
                 text = CANCELLED
@@ -157,64 +204,81 @@ class Worker:
             # Here the exception is gone, and with it the tensors that its traceback held.
             model = self._model
             if left == "wreck" or model is None or model.pipe is None:
-                return self._failed(run, kind, text, left)
+                return self._failed(making, kind, text, left)
             model.pipe.settle()
             give_back()
             if kind != "oom":
-                return self._failed(run, kind, text, left)
-            if model.device == "cpu" and self._writer.wait():
-                # The frames of the clip before lay in the same memory.
+                return self._failed(making, kind, text, left)
+            if self._finisher.decoding is not None or model.device == "cpu":
+                # The clip before lay in the same memory.
+                model.room_beside = model.room_beside and self._finisher.decoding is None
+                if self._await(file=True):
+                    continue
+            if making.phase == "decode" and model.cut_tiles():
+                making.clock.again("decode")
                 continue
+            making.finish, making.clock = None, PhaseClock()
             try:
-                if model.step_down(self._phase):
+                if model.step_down(making.phase):
                     continue
             except Exception as error:
                 kind, text = describe(error)
                 left = "wreck" if device_lost(error) else "model"
             # Nothing smaller is left: a clean device, and a plan of its own for the next job.
             self._drop()
-            return self._failed(run, kind, text, left if left == "wreck" else "nothing")
+            return self._failed(making, kind, text, left if left == "wreck" else "nothing")
 
-    def _failed(self, run: Run, kind: FailureKind, text: Words, left: Left) -> Failed:
-        return Failed(run.ticket, kind, text.en, text.ja, left)
+    def _failed(self, making: Making, kind: FailureKind, text: Words, left: Left) -> Failed:
+        making.finish = None
+        return Failed(making.run.ticket, kind, text.en, text.ja, left)
 
-    def _make(self, run: Run) -> Made:
+    def _make(self, making: Making, beside: bool) -> None:
+        """As far as it has to come in this thread: its latents, and its frames where they are not made beside."""
         model = self._model
         if model is None or model.pipe is None:
             raise RuntimeError("no model is loaded")
-        began, clock = time.monotonic(), PhaseClock()
-        render, device = run.render, model.device
-        forget_peak(device)
+        if making.finish is None:
+            run, on_step = making.run, self._on_step(making, model.device)
+            if (other := self._finisher.decoding) is not None:
+                making.beside = other.beside = True
+            else:
+                forget_peak(model.device)
+            on_step("encode", 0, 1)
+            if run.ahead:
+                model.pipe.prompts.fill(run.render.texts, run.render.max_sequence_length, run.ahead)
+            model.pipe.show = partial(self._shower.show, run)
+            making.finish = model.begin(run.render, on_step)
+        if not (beside and model.decodes_beside):
+            self._decode(making, model)
 
+    def _decode_beside(self, making: Making) -> None:
+        """From the finisher's thread."""
+        model = self._model
+        assert model is not None
+        same_as_main()
+        with self._working_on(making.run.ticket), second_queue(model.device):
+            self._decode(making, model)
+
+    def _decode(self, making: Making, model: LoadedModel) -> None:
+        finish, on_step = making.finish, self._on_step(making, model.device)
+        assert finish is not None
+        making.clip = model.run(lambda: finish(on_step))
+        making.finish = None
+        on_step("write", 0, 1)
+        making.measured = {**making.clock.facts(), "plan": model.plan.word}
+        making.measured |= {"beside": True} if making.beside else peak(model.device)
+        if model.tile_cuts:
+            making.measured["tile_cuts"] = model.tile_cuts
+
+    def _on_step(self, making: Making, device: str) -> OnStep:
         def on_step(phase: Phase, done: int, total: int) -> None:
-            self._phase = phase
+            making.phase = phase
             self._stop_if_cancelled()
             finish_queued_work(device)
-            clock.seen(phase, done)
-            self._send(Step(run.ticket, phase, done, total))
+            making.clock.seen(phase, done)
+            self._send(Step(making.run.ticket, phase, done, total))
 
-        on_step("encode", 0, 1)
-        if run.ahead:
-            model.pipe.prompts.fill(render.texts, render.max_sequence_length, run.ahead)
-        clip: Clip = model.generate(render, on_step)
-        on_step("write", 0, 1)
-        details = {
-            "seed": render.seed,
-            "steps": render.steps,
-            "guidance": render.guidance,
-            "frames": len(clip.frames),
-            "fps": clip.fps,
-            "width": clip.width,
-            "height": clip.height,
-            "revision": run.revision,
-        }
-        asked = {key: value for key, value in asdict(render).items() if key in ("prompt", "negative_prompt")}
-        facts = {**asked, "model": run.model, **details}
-        measured = {**clock.facts(), "plan": model.plan.word, **peak(device)}
-        if model.tile_cuts:
-            measured["tile_cuts"] = model.tile_cuts
-        cut = {"prompt_cut": True} if clip.prompt_cut else {}
-        return Made(run, clip, facts, {**details, "measured": measured, **cut}, began)
+        return on_step
 
 
 def _die_with_parent() -> None:

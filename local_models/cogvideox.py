@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXImageToVideoPipeline, CogVideoXPipeline
 
-from local_models._clip import Clip, OnStep, check_frames, ignore, open_image
+from local_models._clip import Clip, Finish, OnStep, check_frames, ignore, open_image
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
 from local_models._pipe import Pipe, after_step, assemble, check_finite
+from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, inspect
 
@@ -66,11 +67,16 @@ def generate(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Clip:
     FloatingPointError when the model yields no numbers, the device's out-of-memory errors, and whatever `on_step`
     raises; the pipe stays usable after each of them.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 1. What it can really make, and the frame it is given
     pipeline, vae = pipe.pipeline, pipe.vae
     needs_image = isinstance(pipeline, CogVideoXImageToVideoPipeline)
@@ -93,6 +99,14 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
 
     # 3. Denoise
     pipe.renew_scheduler()
+    scale = 1 / pipeline.vae_scaling_factor_image
+    # Its latents have the frames in front of the channels.
+    sketch = Sketch(
+        pipe,
+        pipeline.scheduler,
+        lambda packed: middle_frame(packed.transpose(1, 2)),
+        lambda latents: scale * latents,
+    )
     on_step("denoise", 0, request.steps)
     (latents,) = pipeline(
         **inputs,
@@ -105,21 +119,26 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
         # On the CPU, so that a seed means the same noise on every device.
         generator=torch.Generator("cpu").manual_seed(request.seed),
         max_sequence_length=request.max_sequence_length,
-        callback_on_step_end=after_step(on_step, request.steps),
+        callback_on_step_end=after_step(on_step, request.steps, sketch),
         output_type="latent",
         return_dict=False,
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing
+    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
     # CogVideoX 1.5 pads the latents at the front to whole patches; what is too much is not decoded.
     wanted = (frames - 1) // rule + 1
     latents = latents[:, latents.shape[1] - wanted :].to(pipe.device, vae.dtype)
-    ready = 1 / pipeline.vae_scaling_factor_image * latents.permute(0, 2, 1, 3, 4)
-    calls = tiles(vae, ready.shape[3], ready.shape[4]) * max(1, wanted // LATENTS_AT_ONCE)
-    pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+    ready = scale * latents.permute(0, 2, 1, 3, 4)
+
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        calls = tiles(vae, ready.shape[3], ready.shape[4]) * max(1, wanted // LATENTS_AT_ONCE)
+        pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    return finish
 
 
 def _size(pipe: Pipe, request: Render) -> tuple[int, int]:

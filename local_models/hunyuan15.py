@@ -16,7 +16,7 @@ from diffusers import (
 )
 from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import format_text_input
 
-from local_models._clip import Clip, OnStep, check_frames, ignore, open_image
+from local_models._clip import Clip, Finish, OnStep, check_frames, ignore, open_image
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
@@ -24,6 +24,7 @@ from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
 from local_models._pipe import Pipe, check_finite, place
 from local_models._prompts import Embedded, Prompts, Read
+from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, damaged, inspect
 
@@ -94,11 +95,16 @@ def generate(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Clip:
     FloatingPointError when the model yields no numbers, the device's out-of-memory errors, and whatever `on_step`
     raises; the pipe stays usable after each of them.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 1. What it can really make, and the frame it is given
     pipeline, vae = pipe.pipeline, pipe.vae
     needs_image = isinstance(pipeline, HunyuanVideo15ImageToVideoPipeline)
@@ -127,7 +133,9 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
 
     # 3. Denoise
     shift = {} if request.flow_shift is None else {"shift": request.flow_shift}
-    pipe.renew_scheduler(**shift)
+    scheduler = pipe.renew_scheduler(**shift)
+    sketch = Sketch(pipe, scheduler, middle_frame, lambda latents: latents / vae.config.scaling_factor)
+    scheduler.step = _shown(scheduler, sketch)
     pipeline.guider = pipeline.guider.new(guidance_scale=max(1.0, request.guidance))
     pipeline.progress_bar = lambda total: _Steps(on_step, total)
     (latents,) = pipeline(
@@ -141,12 +149,29 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing
+    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
     ready = latents.to(pipe.device, vae.dtype) / vae.config.scaling_factor
-    calls = tiles(vae, ready.shape[3], ready.shape[4])
-    pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        calls = tiles(vae, ready.shape[3], ready.shape[4])
+        pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    return finish
+
+
+def _shown(scheduler: Any, sketch: Sketch) -> Callable[..., Any]:
+    """Its `step`, which also shows what it made."""
+    step = scheduler.step
+
+    def stepped(*given: Any, **more: Any) -> Any:
+        made = step(*given, **more)
+        sketch.seen(scheduler.step_index - 1, made[0])
+        return made
+
+    return stepped
 
 
 class _Steps:

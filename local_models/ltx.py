@@ -4,6 +4,7 @@
 `decode_noise_scale` and `image_cond_noise_scale`.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from diffusers import AutoencoderKLLTXVideo, LTXConditionPipeline
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition, linear_quadratic_schedule
 from diffusers.utils.torch_utils import randn_tensor
 
-from local_models._clip import Clip, OnStep, check_frames, check_steps, ignore, open_image
+from local_models._clip import Clip, Finish, OnStep, check_frames, check_steps, ignore, open_image
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
 from local_models._pipe import Pipe, after_step, assemble, check_finite
+from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, inspect
 
@@ -75,11 +77,16 @@ def generate(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Clip:
     FloatingPointError when the model yields no numbers, the device's out-of-memory errors, and whatever `on_step`
     raises; the pipe stays usable after each of them.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 1. What it can really make, and the frames it is given
     check_frames(request, text=True, image=True, last="optional")
     if not request.recipe.get("timesteps"):
@@ -108,6 +115,12 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
     timesteps = _timesteps(request)
     # On the CPU, so that a seed means the same noise on every device.
     generator = torch.Generator("cpu").manual_seed(request.seed)
+    sketch = Sketch(
+        pipe,
+        pipeline.scheduler,
+        lambda packed: middle_frame(_unpacked(pipe, packed, frames, height, width)),
+        lambda latents: _plain(pipe, latents),
+    )
     on_step("denoise", 0, len(timesteps))
     (latents,) = pipeline(
         **inputs,
@@ -122,18 +135,23 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
         image_cond_noise_scale=float(recipe.get("image_cond_noise_scale", 0.15)),
         generator=generator,
         max_sequence_length=request.max_sequence_length,
-        callback_on_step_end=after_step(on_step, len(timesteps)),
+        callback_on_step_end=after_step(on_step, len(timesteps), sketch),
         output_type="latent",
         return_dict=False,
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing
+    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
     ready, at = _for_decoder(pipe, latents, recipe, generator)
-    calls = tiles(pipe.vae, ready.shape[3], ready.shape[4])
-    pictures = decode(pipe.vae, lambda: pipe.vae.decode(ready, at, return_dict=False)[0], calls, on_step)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        calls = tiles(pipe.vae, ready.shape[3], ready.shape[4])
+        pictures = decode(pipe.vae, lambda: pipe.vae.decode(ready, at, return_dict=False)[0], calls, on_step)
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    return finish
 
 
 def _timesteps(request: Render) -> list[float]:
@@ -145,15 +163,35 @@ def _timesteps(request: Render) -> list[float]:
     return levels
 
 
+def _unpacked(pipe: Pipe, packed: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
+    """[1, C, T, h, w] of the tokens of a clip of that size; those of given images, in front of them, are left out."""
+    pipeline = pipe.pipeline
+    temporal, spatial = (
+        int(pipeline.vae_temporal_compression_ratio),
+        int(pipeline.vae_spatial_compression_ratio),
+    )
+    shape = ((frames - 1) // temporal + 1, height // spatial, width // spatial)
+    patches = (pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size)
+    unpacked: torch.Tensor = pipeline._unpack_latents(packed[:, -math.prod(shape) :], *shape, *patches)
+    return unpacked
+
+
+def _plain(pipe: Pipe, latents: torch.Tensor) -> torch.Tensor:
+    """What the decoder takes."""
+    vae = pipe.vae
+    plain: torch.Tensor = pipe.pipeline._denormalize_latents(
+        latents, vae.latents_mean, vae.latents_std, vae.config.scaling_factor
+    )
+    return plain
+
+
 def _for_decoder(
     pipe: Pipe, latents: torch.Tensor, recipe: dict[str, Any], generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Denormalised latents, and for decoders that denoise too (0.9.1 and later) a little noise and how much of it."""
     vae = pipe.vae
     # In the latents' own precision, as the pipeline does it; the decoder's own comes last.
-    latents = pipe.pipeline._denormalize_latents(
-        latents.to(pipe.device), vae.latents_mean, vae.latents_std, vae.config.scaling_factor
-    ).to(vae.dtype)
+    latents = _plain(pipe, latents.to(pipe.device)).to(vae.dtype)
     if not vae.config.timestep_conditioning:
         return latents, None
     at = float(recipe.get("decode_timestep", 0.0))

@@ -4,6 +4,7 @@
 `modality_scale`, `guidance_rescale`, `audio_guidance`, and `cross_timestep` (false for LTX-2.0, true from 2.3 on).
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from diffusers.pipelines.ltx2.utils import resolve_default_image_crf
 from diffusers.utils.torch_utils import randn_tensor
 
-from local_models._clip import Clip, OnStep, Sound, check_frames, check_steps, ignore, open_image
+from local_models._clip import Clip, Finish, OnStep, Sound, check_frames, check_steps, ignore, open_image
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
@@ -24,6 +25,7 @@ from local_models._messages import Phase, Render
 from local_models._parts import numbers_of, transformer_of, width_of
 from local_models._pipe import Pipe, after_step, check_finite, place
 from local_models._prompts import Prompts, reader
+from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, damaged, inspect
 
@@ -94,11 +96,16 @@ def generate(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Clip:
     model can make; `Clip` tells the real ones. Raises UnusableRequest, FloatingPointError when the model yields no
     numbers, the device's out-of-memory errors, and whatever `on_step` raises; the pipe stays usable after each.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 1. What it can really make, and the frames it is given
     check_frames(request, text=True, image=True, last="optional")
     if not request.recipe.get("sigmas"):
@@ -133,6 +140,13 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
     steps = len(sigmas) if sigmas else request.steps
     # On the CPU, so that a seed means the same noise on every device.
     generator = torch.Generator("cpu").manual_seed(request.seed)
+    scaling = (vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+    sketch = Sketch(
+        pipe,
+        pipeline.scheduler,
+        lambda packed: middle_frame(_unpacked(pipe, packed, frames, height, width)),
+        lambda latents: pipeline._denormalize_latents(latents, *scaling),
+    )
     on_step("denoise", 0, steps)
     latents, heard = pipeline(
         **inputs,
@@ -147,28 +161,33 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
         use_cross_timestep=bool(recipe.get("cross_timestep", False)),
         generator=generator,
         max_sequence_length=request.max_sequence_length,
-        callback_on_step_end=after_step(on_step, steps),
+        callback_on_step_end=after_step(on_step, steps, sketch),
         output_type="latent",
         return_dict=False,
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing; the sound is the last unit
+    # 4. Decoding, apart: a cancel in between costs nothing, the next clip's denoising need not wait; the sound is the last unit
     ready, at = _for_decoder(pipe, latents, recipe, generator)
-    with _no_slivers(vae, ready.shape[3], ready.shape[4]):
-        calls = tiles(vae, ready.shape[3], ready.shape[4])
-        total = calls + request.sound
 
-        def told(phase: Phase, done: int, _: int) -> None:
-            on_step(phase, done, total)
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        with _no_slivers(vae, ready.shape[3], ready.shape[4]):
+            calls = tiles(vae, ready.shape[3], ready.shape[4])
+            total = calls + request.sound
 
-        pictures = decode(vae, lambda: vae.decode(ready, at, return_dict=False)[0], calls, told)
-    sound = None
-    if request.sound:
-        sound = _sound(pipe, heard)
-        on_step("decode", total, total)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut, sound)
+            def told(phase: Phase, done: int, _: int) -> None:
+                on_step(phase, done, total)
+
+            pictures = decode(vae, lambda: vae.decode(ready, at, return_dict=False)[0], calls, told)
+        sound = None
+        if request.sound:
+            sound = _sound(pipe, heard)
+            on_step("decode", total, total)
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut, sound)
+
+    return finish
 
 
 def _guidance(request: Render) -> dict[str, Any]:
@@ -187,6 +206,19 @@ def _guidance(request: Render) -> dict[str, Any]:
         "audio_guidance_rescale": rescale,
         "spatio_temporal_guidance_blocks": list(recipe.get("stg_blocks", ())) or None,
     }
+
+
+def _unpacked(pipe: Pipe, packed: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
+    """[1, C, T, h, w] of the tokens of a clip of that size; those of given images, behind them, are left out."""
+    pipeline = pipe.pipeline
+    temporal, spatial = (
+        int(pipeline.vae_temporal_compression_ratio),
+        int(pipeline.vae_spatial_compression_ratio),
+    )
+    shape = ((frames - 1) // temporal + 1, height // spatial, width // spatial)
+    patches = (pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size)
+    unpacked: torch.Tensor = pipeline._unpack_latents(packed[:, : math.prod(shape)], *shape, *patches)
+    return unpacked
 
 
 def _for_decoder(

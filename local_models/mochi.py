@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLMochi, MochiPipeline
 
-from local_models._clip import Clip, OnStep, check_frames, check_steps, ignore
+from local_models._clip import Clip, Finish, OnStep, check_frames, check_steps, ignore
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
 from local_models._pipe import Pipe, after_step, assemble, check_finite
+from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, inspect
 
@@ -63,11 +64,16 @@ def generate(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Clip:
     FloatingPointError when the model yields no numbers, the device's out-of-memory errors, and whatever `on_step`
     raises; the pipe stays usable after each of them.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: Pipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 1. What it can really make
     check_frames(request, text=True, image=False, last="no")
     check_steps(request, LEAST_STEPS)
@@ -88,6 +94,7 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
 
     # 3. Denoise
     pipe.renew_scheduler()
+    sketch = Sketch(pipe, pipeline.scheduler, middle_frame, lambda latents: _plain(vae, latents))
     on_step("denoise", 0, request.steps)
     (latents,) = pipeline(
         **inputs,
@@ -99,22 +106,31 @@ def _generate(pipe: Pipe, request: Render, on_step: OnStep) -> Clip:
         # On the CPU, so that a seed means the same noise on every device.
         generator=torch.Generator("cpu").manual_seed(request.seed),
         max_sequence_length=request.max_sequence_length,
-        callback_on_step_end=after_step(on_step, request.steps),
+        callback_on_step_end=after_step(on_step, request.steps, sketch),
         output_type="latent",
         return_dict=False,
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing
-    latents = latents.to(pipe.device, vae.dtype)
-    if vae.config.latents_mean is not None and vae.config.latents_std is not None:
-        shape = (1, -1, 1, 1, 1)
-        mean = torch.tensor(vae.config.latents_mean).view(shape).to(latents)
-        std = torch.tensor(vae.config.latents_std).view(shape).to(latents)
-        ready = latents * std / vae.config.scaling_factor + mean
-    else:
-        ready = latents / vae.config.scaling_factor
-    calls = tiles(vae, ready.shape[3], ready.shape[4])
-    pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
+    ready = _plain(vae, latents.to(pipe.device, vae.dtype))
+
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        calls = tiles(vae, ready.shape[3], ready.shape[4])
+        pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    return finish
+
+
+def _plain(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """What the decoder takes."""
+    config, shape = vae.config, (1, -1, 1, 1, 1)
+    scaling = float(config.scaling_factor)
+    if config.latents_mean is None or config.latents_std is None:
+        return latents / scaling
+    mean = torch.tensor(config.latents_mean).view(shape).to(latents)
+    std = torch.tensor(config.latents_std).view(shape).to(latents)
+    return latents * std / scaling + mean

@@ -20,7 +20,16 @@ from diffusers import (
 )
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
-from local_models._clip import Clip, LastFrame, OnStep, UnusableRequest, check_frames, ignore, open_image
+from local_models._clip import (
+    Clip,
+    Finish,
+    LastFrame,
+    OnStep,
+    UnusableRequest,
+    check_frames,
+    ignore,
+    open_image,
+)
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
@@ -28,6 +37,7 @@ from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
 from local_models._pipe import Pipe, after_step, check_finite, place
 from local_models._prompts import Embedded, Prompts
+from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, damaged, inspect
 
@@ -153,11 +163,16 @@ def generate(pipe: WanPipe, request: Render, on_step: OnStep = ignore) -> Clip:
     FloatingPointError when the model yields no numbers, the device's out-of-memory errors, and whatever `on_step`
     raises; the pipe stays usable after each of them.
     """
+    return begin(pipe, request, on_step)(on_step)
+
+
+def begin(pipe: WanPipe, request: Render, on_step: OnStep = ignore) -> Finish:
+    """The same up to the latents; what it returns decodes them, once or again, and may run in another thread."""
     with torch.no_grad():
-        return _generate(pipe, request, on_step)
+        return _begin(pipe, request, on_step)
 
 
-def _generate(pipe: WanPipe, request: Render, on_step: OnStep) -> Clip:
+def _begin(pipe: WanPipe, request: Render, on_step: OnStep) -> Finish:
     # 1. Which pipeline, and what it can really make
     check_frames(
         request,
@@ -189,6 +204,7 @@ def _generate(pipe: WanPipe, request: Render, on_step: OnStep) -> Clip:
     pipeline.scheduler = _scheduler(pipe, request, generator)
     if pipe.two_experts and request.guidance_2 is not None:
         inputs["guidance_scale_2"] = request.guidance_2
+    sketch = Sketch(pipe, pipeline.scheduler, middle_frame, lambda latents: _plain(pipe, latents))
     on_step("denoise", 0, request.steps)
     (latents,) = pipeline(
         **inputs,
@@ -199,22 +215,35 @@ def _generate(pipe: WanPipe, request: Render, on_step: OnStep) -> Clip:
         guidance_scale=request.guidance,
         generator=generator,
         max_sequence_length=request.max_sequence_length,
-        callback_on_step_end=after_step(on_step, request.steps),
+        callback_on_step_end=after_step(on_step, request.steps, sketch),
         output_type="latent",
         return_dict=False,
     )
     check_finite(latents)
 
-    # 4. Decode, apart from the denoising so that a cancel in between costs nothing
-    vae, shape = pipe.vae, (1, -1, 1, 1, 1)
+    # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
+    vae = pipe.vae
     latents = latents.to(pipe.device, vae.dtype)
-    mean = torch.tensor(vae.config.latents_mean).view(shape).to(latents)
-    std = torch.tensor(vae.config.latents_std).view(shape).to(latents)
-    # The Wan VAE decodes one latent frame after the other, in every tile.
-    calls = tiles(vae, latents.shape[3], latents.shape[4]) * int(latents.shape[2])
-    pictures = decode(vae, lambda: vae.decode(latents * std + mean, return_dict=False)[0], calls, on_step)
-    pipe.settle()
-    return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        # The Wan VAE decodes one latent frame after the other, in every tile.
+        calls = tiles(vae, latents.shape[3], latents.shape[4]) * int(latents.shape[2])
+        pictures = decode(
+            vae, lambda: vae.decode(_plain(pipe, latents), return_dict=False)[0], calls, on_step
+        )
+        pipe.settle()
+        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
+
+    return finish
+
+
+def _plain(pipe: WanPipe, latents: torch.Tensor) -> torch.Tensor:
+    """What the decoder takes."""
+    config, shape = pipe.vae.config, (1, -1, 1, 1, 1)
+    mean = torch.tensor(config.latents_mean).view(shape).to(latents)
+    std = torch.tensor(config.latents_std).view(shape).to(latents)
+    return latents * std + mean
 
 
 def _scheduler(pipe: WanPipe, request: Render, generator: torch.Generator) -> Any:

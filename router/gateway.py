@@ -269,6 +269,33 @@ class Gateway:
             )
         return path, asset
 
+    async def sketch(self, job_id: str) -> bytes:
+        """A small WebP of a running job's clip as far as it is. Raises NotFound, or Conflict once the job has ended."""
+        job = await self.get(job_id)
+        if job.status.ended:
+            raise errors.Conflict(
+                words(
+                    f"Job {job_id} has ended ({job.status}); a sketch is there only while it is being made.",
+                    f"ジョブ {job_id} は終了しています({job.status})。途中の画像は生成中にだけ取得できます。",
+                ),
+                param="variant",
+            )
+        found = await self._media.sketches.read(job_id)
+        if found is None:
+            raise errors.NotFound(
+                words(
+                    f"Job {job_id} has no sketch (yet): local models make one after the first steps, providers do not.",
+                    f"ジョブ {job_id} の途中の画像は(まだ)ありません。ローカルモデルは最初の数ステップの後に作成しますが、"
+                    "クラウドのプロバイダーにはありません。",
+                ),
+                param="variant",
+            )
+        return found
+
+    async def sketches(self) -> dict[str, int]:
+        """The jobs that have a sketch now; another number stands for another picture."""
+        return await self._media.sketches.all()
+
     async def models(
         self, *, task: Task | None = None, aspect_ratio: str | None = None
     ) -> tuple[ModelRow, ...]:

@@ -5,7 +5,7 @@ import shutil
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -152,7 +152,7 @@ class ScriptedBackend:
             raise Cancelled(same("cancelled there"), backend=self.name, billed_usd=task.billed)
         look = task.looks.popleft() if len(task.looks) > 1 else task.looks[0]
         if isinstance(look, Pending):
-            return Pending(look.progress, LOOK_S if look.poll_after is None else look.poll_after, look.queued)
+            return replace(look, poll_after=LOOK_S if look.poll_after is None else look.poll_after)
         if isinstance(look, GatewayError):
             task.billed = look.billed_usd
             raise look

@@ -87,7 +87,9 @@ class Screen:
         session = self._session(key)
         while True:
             opened, cursor = session.job, session.cursors[-1] if session.cursors else None
-            names, live, (ended, more) = await asyncio.gather(self.names(), self._live(), self._ended(cursor))
+            names, live, (ended, more), sketches = await asyncio.gather(
+                self.names(), self._live(), self._ended(cursor), self.gateway.sketches()
+            )
             shown, missing = await self._shown(opened, ended if cursor is None else ())
             if (opened, cursor) == (session.job, session.cursors[-1] if session.cursors else None):
                 break  # else the reader clicked while we read
@@ -96,8 +98,8 @@ class Screen:
         busy = any(not job.status.ended for job in live)
         *panels, pace = self.changed(
             key,
-            jobs=view_jobs.jobs(text, live, names, now),
-            player=view_jobs.player(text, shown, missing=missing),
+            jobs=view_jobs.jobs(text, live, names, now, sketches),
+            player=view_jobs.player(text, shown, missing=missing, sketches=sketches),
             details=view_jobs.details(text, shown, names, pinned=opened is not None),
             record=view_jobs.record(text, shown, names, reader.zone),
             history=view_jobs.history(

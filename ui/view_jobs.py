@@ -1,7 +1,7 @@
 """Values -> escaped HTML for jobs, the player, the details and the history; the rules of `view` hold here too."""
 
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import quote as url_quote
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ from ui.text import Text
 from ui.view import esc, money, status_mark
 
 _CURRENT = ' aria-current="true"'
+_NONE: Mapping[str, int] = {}
 
 
 def content_url(job_id: str, *, variant: str | None = None) -> str:
@@ -39,8 +40,25 @@ def _bar(text: Text, job: Job) -> str:
     )
 
 
-def jobs(text: Text, running: Sequence[Job], names: Names, now: datetime) -> str:
-    """Everything that has not ended, oldest first so that rows keep their place, then what waits for a person."""
+def _sketch(text: Text, job: Job, sketches: Mapping[str, int]) -> str:
+    """The clip as far as it is; nothing for a job without a picture on the way."""
+    look = sketches.get(job.id)
+    if look is None or job.status.ended:
+        return ""
+    url = f"{content_url(job.id, variant='sketch')}&look={look}"
+    return (
+        f'<img class="vg-sketch" src="{esc(url)}" '
+        f'alt="{esc(text("sketch_of", prompt=_short(text, job.request, 60)))}">'
+    )
+
+
+def jobs(
+    text: Text, running: Sequence[Job], names: Names, now: datetime, sketches: Mapping[str, int] = _NONE
+) -> str:
+    """Everything that has not ended, oldest first so that rows keep their place, then what waits for a person.
+
+    `sketches`: a number per job that has a picture on the way.
+    """
     count = sum(not job.status.ended for job in running)
     title = text("job_running_title", count=count) if count else text("title")
     if not running:
@@ -48,7 +66,7 @@ def jobs(text: Text, running: Sequence[Job], names: Names, now: datetime) -> str
         badge = ""
     else:
         ordered = sorted(running, key=lambda job: (job.status.ended, job.created_at, job.id))
-        body = f'<ul class="vg-jobs">{"".join(_job(text, job, names, now) for job in ordered)}</ul>'
+        body = f'<ul class="vg-jobs">{"".join(_job(text, job, names, now, sketches) for job in ordered)}</ul>'
         badge = f'<span class="vg-badge">{esc(text("jobs_running", count=count))}</span>' if count else ""
     return (
         f'<section class="vg-card" data-running="{count}" data-title="{esc(title)}">'
@@ -56,7 +74,7 @@ def jobs(text: Text, running: Sequence[Job], names: Names, now: datetime) -> str
     )
 
 
-def _job(text: Text, job: Job, names: Names, now: datetime) -> str:
+def _job(text: Text, job: Job, names: Names, now: datetime, sketches: Mapping[str, int]) -> str:
     where = f"{names.model(job.model)} · {names.backend(job.backend)}" if job.model and job.backend else ""
     facts = [
         money(text, job.estimate_usd) if job.estimate_usd is not None else "",
@@ -79,7 +97,7 @@ def _job(text: Text, job: Job, names: Names, now: datetime) -> str:
         f'<li data-job="{esc(job.id)}"><div class="vg-job-top">{status_mark(text, job.status.value)}'
         f'<span class="vg-num">{percent}</span>'
         f'<button type="button" class="vg-link" data-open="{esc(job.id)}">{esc(_short(text, job.request))}</button>'
-        f"{cancel}</div>{bar}"
+        f"{cancel}</div>{bar}{_sketch(text, job, sketches)}"
         f'<div class="vg-job-facts"><span>{esc(where)}</span>'
         f'<span class="vg-num">{esc(" · ".join(filter(None, facts)))}</span></div>'
         f'<p class="vg-fine">{esc(note)}</p></li>'
@@ -90,7 +108,7 @@ def _frame(inner: str) -> str:
     return f'<div class="vg-stage">{inner}</div>'
 
 
-def player(text: Text, job: Job | None, *, missing: bool = False) -> str:
+def player(text: Text, job: Job | None, *, missing: bool = False, sketches: Mapping[str, int] = _NONE) -> str:
     """The clip that is open, or what stands in its place."""
     if job is None:
         if missing:
@@ -116,7 +134,7 @@ def player(text: Text, job: Job | None, *, missing: bool = False) -> str:
         return _frame(f'<div class="vg-empty">{status_mark(text, job.status.value)}{error}</div>')
     return _frame(
         f'<div class="vg-empty">{status_mark(text, job.status.value)}{_bar(text, job)}'
-        f"<p>{esc(text('result_pending'))}</p></div>"
+        f"{_sketch(text, job, sketches)}<p>{esc(text('result_pending'))}</p></div>"
     )
 
 

@@ -1,7 +1,8 @@
 """Twenty jobs of one model: our model process against a plain diffusers loop, on one machine in one run.
 
-Each round carries the same jobs through both, in alternating order; the ratio is of the medians. Loading is left out
-of it and shown beside it, and once added to both.
+Each round carries the same jobs through both, in alternating order. The ratio is the median of the rounds' own ratios: a
+machine that gets slower in the course of the run slows both sides of a round. CPU seconds stand beside the wall's, as
+other work on the machine touches them less. Loading is left out and shown beside, and once added to both.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.bulk.sides import ROOT, Ours, Plain, card_of, renders
+from benchmarks.bulk.sides import ROOT, Ours, Plain, Took, card_of, renders
 from benchmarks.machine import machine
 from local_models._device import here
 from router.contract.card import ModelCard
@@ -44,8 +45,8 @@ class Wanted:
 
 
 async def compare(wanted: Wanted) -> dict[str, Any]:
-    """Seconds of both sides per round, and their ratio: above 1 is ours faster."""
-    seconds: dict[str, list[float]] = {}
+    """Seconds of every side per round, and their ratios: above 1 is ours faster, or needs less of the CPU."""
+    took: dict[str, list[Took]] = {}
     with tempfile.TemporaryDirectory(prefix="understudy-bulk-") as folder:
         work = renders(wanted.card, wanted.jobs, wanted.steps)
         held = (wanted.device, wanted.cap_gb)
@@ -63,13 +64,15 @@ async def compare(wanted: Wanted) -> dict[str, Any]:
             for number in range(wanted.rounds):
                 order = list(sides) if number % 2 == 0 else list(reversed(sides))
                 for name in order:
-                    seconds.setdefault(name, []).append(await sides[name].carry(work))
+                    took.setdefault(name, []).append(await sides[name].carry(work))
         finally:
             for side in sides.values():
                 await side.close()
     load = {name: side.load_s for name, side in sides.items()}
-    middle = {name: median(found) for name, found in seconds.items()}
-    whole = {name: middle[name] + load[name] for name in sides}
+    wall = {name: [one.wall for one in found] for name, found in took.items()}
+    cpu = {name: [one.cpu for one in found] for name, found in took.items()}
+    middle = {name: median(found) for name, found in wall.items()}
+    whole = {name: [middle[name] + load[name]] for name in sides}
     return {
         "model": wanted.card.id,
         "device": wanted.device,
@@ -77,17 +80,29 @@ async def compare(wanted: Wanted) -> dict[str, Any]:
         "plain_offload": plain.way,
         "jobs": wanted.jobs,
         "steps": work[0].steps,
-        "seconds": {name: [round(s, 3) for s in found] for name, found in seconds.items()},
+        "seconds": _rounded(wall),
+        "cpu_seconds": _rounded(cpu),
         "median_s": {name: round(s, 3) for name, s in middle.items()},
+        "median_cpu_s": {name: round(median(found), 3) for name, found in cpu.items()},
         "load_s": {name: round(s, 2) for name, s in load.items()},
-        "ratio": _ratios(middle),
+        "ratio": _ratios(wall),
+        "cpu_ratio": _ratios(cpu),
         "ratio_with_load": _ratios(whole),
     }
 
 
-def _ratios(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Each loop's seconds by ours."""
-    return {name: round(s / seconds["ours"], 3) for name, s in seconds.items() if name != "ours"}
+def _rounded(rounds: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    return {name: [round(s, 3) for s in found] for name, found in rounds.items()}
+
+
+def _ratios(rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Each loop's seconds by ours, round by round; the middle one."""
+    ours = rounds["ours"]
+    return {
+        name: round(median(theirs / own for theirs, own in zip(found, ours, strict=True)), 3)
+        for name, found in rounds.items()
+        if name != "ours"
+    }
 
 
 async def on_a_card(jobs: int, rounds: int, cap_gb: float) -> dict[str, Any] | str:
@@ -131,12 +146,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _line(found: dict[str, Any] | str) -> str:
     if isinstance(found, str):
         return found
-    seconds, load = found["median_s"], found["load_s"]
-    lines = [f"{found['jobs']} jobs in {seconds['ours']:.2f} s (loading {load['ours']:.1f} s)"]
+    seconds, cpu, load = found["median_s"], found["median_cpu_s"], found["load_s"]
+    lines = [
+        f"{found['jobs']} jobs in {seconds['ours']:.2f} s, CPU {cpu['ours']:.2f} s (loading {load['ours']:.1f} s)"
+    ]
     for name, ratio in found["ratio"].items():
         lines.append(
-            f"    {name}: {seconds[name]:.2f} s, ratio {ratio:.2f} (loading {load[name]:.1f} s, "
-            f"with it {found['ratio_with_load'][name]:.2f})"
+            f"    {name}: {seconds[name]:.2f} s, ratio {ratio:.2f}; CPU {cpu[name]:.2f} s, ratio "
+            f"{found['cpu_ratio'][name]:.2f} (loading {load[name]:.1f} s, with it {found['ratio_with_load'][name]:.2f})"
         )
     return "\n".join(lines)
 

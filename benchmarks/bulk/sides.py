@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
+
+import psutil
 
 from local_models._child import environment
 from local_models._messages import Render
@@ -17,6 +19,16 @@ from router.catalog import Catalog
 from router.contract.backend import BackendConfig, Completed, Operation
 from router.contract.card import ModelCard, ResolvedRequest
 from router.contract.errors import NotFound
+
+
+@dataclass(frozen=True)
+class Took:
+    """One list of jobs, in seconds."""
+
+    wall: float
+    cpu: float
+    """Of every process that had a part in it, on all cores together."""
+
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_S = 0.02
@@ -82,13 +94,19 @@ class Ours:
         self.load_s = max(0.0, (warm - began) - (now - warm))
         return self
 
-    async def carry(self, jobs: Sequence[Render]) -> float:
-        """Seconds until the last file is there; all jobs are handed over at once."""
-        began = time.monotonic()
+    async def carry(self, jobs: Sequence[Render]) -> Took:
+        """Until the last file is there; all jobs are handed over at once."""
+        began, worked = time.monotonic(), self._cpu()
         waiting = [await self._local.submit(self._request(job), key=f"bench:{job.seed}") for job in jobs]
         for operation in waiting:
             await self._file(operation)
-        return time.monotonic() - began
+        return Took(time.monotonic() - began, self._cpu() - worked)
+
+    def _cpu(self) -> float:
+        """Of this process, which has the runner in it, and of the model process once it is there."""
+        pid = self._local.child_pid
+        times = psutil.Process(pid).cpu_times() if pid is not None else None
+        return time.process_time() + (times.user + times.system if times is not None else 0.0)
 
     async def close(self) -> None:
         """End the model process."""
@@ -153,15 +171,15 @@ class Plain:
         await self.carry([first])
         return self
 
-    async def carry(self, jobs: Sequence[Render]) -> float:
-        """Seconds of the loop, as it measures them itself."""
+    async def carry(self, jobs: Sequence[Render]) -> Took:
+        """The loop, as it measures itself."""
         assert self._process is not None and self._process.stdin is not None
         order = {"jobs": [asdict(job) for job in jobs], "folder": str(self._scratch)}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         await self._process.stdin.drain()
         answer = await self._answer()
         self.way = answer["way"]
-        return float(answer["seconds"])
+        return Took(float(answer["seconds"]), float(answer["cpu"]))
 
     async def close(self) -> None:
         """End it."""

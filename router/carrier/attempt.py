@@ -77,6 +77,9 @@ class Carried(Ends):
         self.cancel_asked = False
         self.cancel_agreed = False
         self.shown = attempt.progress
+        self.sketch_ns = 0
+        self.after_another = self.sent or attempt.n > 1
+        """Somebody may have carried this job before us, and left a picture of it."""
         self.last_trouble: str | None = None
         self.ahead: int | None = None
         self.pause_s: float | None = None
@@ -86,11 +89,15 @@ class Carried(Ends):
     async def go(self) -> None:
         """Carry it to its end; returns early when another process took it."""
         operation = self.attempt.operation
-        with contextlib.suppress(Taken):
-            if operation is None:
-                operation = await (self._reconcile() if self.sent else self._submit())
-            if operation is not None:
-                await self._follow(operation)
+        try:
+            with contextlib.suppress(Taken):
+                if operation is None:
+                    operation = await (self._reconcile() if self.sent else self._submit())
+                if operation is not None:
+                    await self._follow(operation)
+        finally:
+            if self.sketch_ns or self.after_another:
+                await self.c.media.sketches.remove(self.id)
 
     # -- submit
 
@@ -278,6 +285,8 @@ class Carried(Ends):
             await self._sleep(delay)
 
     async def _pending(self, look: Pending) -> None:
+        if look.sketch is not None:
+            self.sketch_ns = await self.c.media.sketches.put(self.id, look.sketch, self.sketch_ns)
         if look.progress is not None and look.progress >= self.shown + PROGRESS_STEP:
             self.shown = value = look.progress
             await self.c.db.write(lambda tx: store.progress(tx, self.id, self.n, value))

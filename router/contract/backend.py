@@ -40,6 +40,8 @@ class Pending:
     """Accepted but waiting in the provider's own queue."""
     ahead: int | None = None
     """How many tasks wait before it there; None where the provider does not tell."""
+    sketch: Path | None = None
+    """A small WebP of the clip as far as it has been made, replaced by newer ones; gone when the task ends."""
 
 
 @dataclass(frozen=True)

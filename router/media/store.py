@@ -19,6 +19,7 @@ from router.contract.errors import InvalidRequest, OutputInvalid, ServerTrouble,
 from router.contract.words import words
 from router.media.download import Downloader, too_large
 from router.media.probe import EXTENSIONS, BrokenMedia, Kind, Probe, probe, probe_preview, write_poster
+from router.media.sketches import Sketches
 
 MEGABYTE = 1_000_000
 IDENTITY_FILE = ".store-id"
@@ -44,6 +45,7 @@ class MediaStore:
     ) -> None:
         """`min_free_bytes` stays free on the disk; `max_input_bytes` is the largest input a caller may give."""
         self.root = root
+        self.sketches = Sketches(root / "tmp")
         self.min_free_bytes = min_free_bytes
         self.max_input_bytes = max_input_bytes
         self._downloader = downloader or Downloader()

@@ -30,6 +30,8 @@ _SUFFIX = {
     "image/png": ".png",
     "image/gif": ".gif",
 }
+_SAFE = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
+"""Never sniffed, never shown inside another site."""
 _KEY_MAX = 255
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -58,8 +60,11 @@ class ContentQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    variant: Variant = "video"
-    """`preview`: the GIF or WebP that `post` asked for; `original`: the clip before the steps of `post`."""
+    variant: Variant | Literal["sketch"] = "video"
+    """`preview`: the GIF or WebP that `post` asked for; `original`: the clip before the steps of `post`; `sketch`: a small
+    WebP of a running local job's clip as far as it is, gone when the job ends."""
+    look: int | None = Field(default=None, ge=0)
+    """Of a `sketch`: says nothing here; a page that counts it up is not shown the picture before by its browser."""
 
 
 def _body_schema() -> dict[str, Any]:
@@ -207,6 +212,9 @@ async def content(video_id: str, request: Request, query: Annotated[ContentQuery
     """The clip, its still, its preview or the original; takes Range and If-None-Match. 409 while the job has not finished."""
     gateway = _gateway(request)
     job = await _known(gateway, video_id, _caller(request))
+    if query.variant == "sketch":
+        headers = {**_SAFE, "Cache-Control": "no-store"}
+        return Response(await gateway.sketch(video_id), media_type="image/webp", headers=headers)
     path, asset = await gateway.content_of(job, query.variant)
     return await _file(path, asset, video_id, request.headers)
 
@@ -238,12 +246,7 @@ def _check_key(key: str | None) -> None:
 async def _file(path: Path, asset: Asset, video_id: str, asked: Mapping[str, str]) -> Response:
     """A media file under its content hash; never sniffed, never shown inside another site."""
     etag = f'"{asset.id}"'
-    headers = {
-        "ETag": etag,
-        "Cache-Control": "private, no-cache",
-        "X-Content-Type-Options": "nosniff",
-        "Cross-Origin-Resource-Policy": "same-origin",
-    }
+    headers = {**_SAFE, "ETag": etag, "Cache-Control": "private, no-cache"}
     if etag in {tag.strip().removeprefix("W/") for tag in asked.get("if-none-match", "").split(",")}:
         return Response(status_code=304, headers=headers)
     try:

@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from local_models._clip import Clip
+from local_models._clip import Clip, Finish
 from local_models._memory import LoadPlan, ModelNumbers
 from local_models._messages import Render
 from local_models._weights import Weights
@@ -23,7 +24,7 @@ NEVER = "never"
 """In `too-large`: no plan is small enough."""
 PATIENCE_S = 60
 released = threading.Event()
-"""Set by the prompt `release`; the file of the prompt `held` waits for it."""
+"""Set by the prompt `release`; the file of `held` and the frames of `latents held` wait for it."""
 
 
 @dataclass
@@ -90,34 +91,53 @@ def load(directory: Path, plan: LoadPlan, device: str) -> Pipe:
     return Pipe(plan)
 
 
-def generate(pipe: Pipe, request: Render, on_step: Callable[[Any, int, int], None]) -> Clip:
+def begin(pipe: Pipe, request: Render, on_step: Callable[[Any, int, int], None]) -> Finish:
     on_step("encode", 0, 1)
     if request.prompt == "needs text on the CPU" and not pipe.plan.text_on_cpu:
         raise MemoryError
     on_step("denoise", 1, 2)
     _denoise(pipe, request.prompt, on_step)
+    return partial(_finish, pipe, request)
+
+
+def _finish(pipe: Pipe, request: Render, on_step: Callable[[Any, int, int], None]) -> Clip:
     on_step("decode", 0, 1)
-    if request.prompt == "no room to decode":
-        raise MemoryError
-    if request.prompt == "needs small tiles" and pipe.vae.tile_sample_min_height > 128:
-        raise MemoryError
+    _decode(pipe, request.prompt)
+    while request.prompt == "decodes until released" and not released.is_set():
+        on_step("decode", 0, 1)
     kind = {"held": Frames, "endless": Endless}.get(request.prompt, np.ndarray)
     frames = np.full((1, 32, 32, 3), 128, np.uint8).view(kind)
     return Clip(frames, request.fps, 32, 32, prompt_cut=False)
 
 
-def _denoise(pipe: Pipe, prompt: str, on_step: Callable[[Any, int, int], None]) -> None:
+def _decode(pipe: Pipe, prompt: str) -> None:
     match prompt:
-        case "out of memory":
-            raise RuntimeError(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
-            )
+        case "no room to decode":
+            raise MemoryError
+        case "needs small tiles" if pipe.vae.tile_sample_min_height > 128:
+            raise MemoryError
+        case "no room beside" if threading.current_thread().name == "finisher":
+            raise MemoryError
+        case "latents held":
+            if not released.wait(PATIENCE_S):
+                raise TimeoutError("nobody released the latents")
+
+
+_FAULTS: dict[str, Exception] = {
+    "out of memory": RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+    ),
+    "fault": KeyError("/secret/machine/path/file.bin"),
+    "driver": RuntimeError("CUDA error: an illegal memory access was encountered"),
+}
+
+
+def _denoise(pipe: Pipe, prompt: str, on_step: Callable[[Any, int, int], None]) -> None:
+    if (fault := _FAULTS.get(prompt)) is not None:
+        raise fault
+    match prompt:
         case "needs fp8" if not pipe.plan.layerwise_fp8:
             raise MemoryError
-        case "fault":
-            raise KeyError("/secret/machine/path/file.bin")
-        case "driver":
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         case "die":
             os._exit(3)
         case "spin":
@@ -125,6 +145,9 @@ def _denoise(pipe: Pipe, prompt: str, on_step: Callable[[Any, int, int], None]) 
                 pass
         case "steps":
             while True:
+                on_step("denoise", 1, 2)
+        case "steps until released":
+            while not released.is_set():
                 on_step("denoise", 1, 2)
         case "release":
             released.set()

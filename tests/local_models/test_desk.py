@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from local_models._desk import Desk
-from local_models._messages import Done, Failed, Load, Loaded, Render, Rendered, Run
+from local_models._messages import Done, Failed, Load, Loaded, Render, Rendered, Run, Step
 from local_models._ticket import Patience, Ticket
 from router.contract.errors import GenerationFailed
 from tests.local_models.conftest import card
@@ -34,6 +34,9 @@ class Notes:
 
     def say(self, message: Any) -> None:
         self._on_message(self, message)
+
+    def die(self, code: int) -> None:
+        self._on_exit(self, code)
 
     def tick(self) -> None:
         self._on_tick(self)
@@ -135,3 +138,83 @@ def test_a_wrecked_process_is_replaced_and_a_clip_that_was_only_to_be_written_is
     assert not first.ended
     children[1].say(Loaded("local/m", 1.0, ""))
     assert children[1].sent[-1].ticket == "a"
+
+
+def test_of_two_jobs_on_a_device_whose_process_died_each_is_made_again_alone(
+    desk: Desk, children: list[Notes], ticket: Callable[..., Ticket]
+) -> None:
+    first, second = ticket("a"), ticket("b")
+    desk.put(first)
+    desk.put(second)
+    children[0].say(Loaded("local/m", 1.0, ""))
+    children[0].say(Rendered("a", decoded=False))
+    children[0].die(-11)
+    assert not first.ended
+    assert not second.ended
+    children[1].say(Loaded("local/m", 1.0, ""))
+    run = children[1].sent[-1]
+    assert (run.ticket, run.alone) == ("a", True)
+    children[1].die(-11)
+    assert first.failure is not None, "it was alone this time"
+    children[2].say(Loaded("local/m", 1.0, ""))
+    run = children[2].sent[-1]
+    assert (run.ticket, run.alone) == ("b", True)
+    children[2].say(Rendered("b"))
+    children[2].say(Done("b", {}))
+    assert second.details is not None
+
+
+def test_a_job_whose_clip_was_being_written_does_not_pay_for_the_next_one(
+    desk: Desk, children: list[Notes], ticket: Callable[..., Ticket]
+) -> None:
+    first, second = ticket("a"), ticket("b")
+    desk.put(first)
+    desk.put(second)
+    children[0].say(Loaded("local/m", 1.0, ""))
+    children[0].say(Rendered("a", decoded=False))
+    children[0].say(Step("a", "write", 0, 1))
+    children[0].die(-11)
+    assert second.failure is not None
+    assert not first.ended
+
+
+def test_an_error_of_the_card_with_two_jobs_on_it_fails_neither_at_once(
+    desk: Desk, children: list[Notes], ticket: Callable[..., Ticket]
+) -> None:
+    first, second = ticket("a"), ticket("b")
+    desk.put(first)
+    desk.put(second)
+    children[0].say(Loaded("local/m", 1.0, ""))
+    children[0].say(Rendered("a", decoded=False))
+    children[0].say(Failed("a", "error", "no", "no", "wreck"))
+    assert not first.ended
+    assert not second.ended
+    children[1].say(Loaded("local/m", 1.0, ""))
+    children[1].say(Failed("a", "error", "no", "no", "wreck"))
+    assert first.failure is not None
+    assert not second.ended
+
+
+def test_progress_only_rises_while_two_jobs_are_in_flight(
+    desk: Desk, children: list[Notes], ticket: Callable[..., Ticket]
+) -> None:
+    first, second = ticket("a"), ticket("b")
+    desk.put(first)
+    desk.put(second)
+    (child,) = children
+    child.say(Loaded("local/m", 1.0, ""))
+    child.say(Rendered("a", decoded=False))
+    seen = []
+    for told in (
+        Step("a", "decode", 1, 2),
+        Step("b", "denoise", 1, 2),
+        Step("a", "decode", 0, 2),
+        Step("a", "write", 0, 1),
+        Step("b", "denoise", 2, 2),
+        Done("a", {}),
+    ):
+        child.say(told)
+        seen.append((first.progress, second.progress))
+    assert seen == sorted(seen)
+    assert first.progress == 1.0
+    assert 0.5 < second.progress < 1.0

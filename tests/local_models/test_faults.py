@@ -1,13 +1,26 @@
 """Memory that runs out at every moment, in the worker itself: what is tried, what is given back, and what is left."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import local_models
 from local_models._ladder import LEAST_TILE, below, cut_tiles, ladder
-from local_models._messages import Cancel, Done, Failed, Load, Loaded, LoadFailed, Rendered, Run, Step
+from local_models._messages import (
+    Cancel,
+    Done,
+    Failed,
+    Load,
+    Loaded,
+    LoadFailed,
+    Render,
+    Rendered,
+    Run,
+    Step,
+)
 from local_models._numbers import CPU_PLAN, LoadPlan
 from tests.local_models.scripted_pipeline import NEVER, Vae, released
 from tests.local_models.test_worker import Desk, load, run
@@ -240,8 +253,8 @@ def test_at_most_one_clip_waits_to_be_a_file(weights: "Folders", tmp_path: Path,
     desk.ask(load(weights.ti2v))
     for name, prompt in (("a", "endless"), ("b", "fine"), ("c", "fine")):
         desk.worker.accept(job(name, prompt, tmp_path))
-    desk.await_step("b", "write")
-    # The second has its frames; the third must not begin before they can be handed on.
+    desk.await_step("b", "denoise")
+    # The second has its latents; the third must not begin before they can be handed on.
     assert [said.ticket for said in desk.said if isinstance(said, Rendered)] == ["a"]
     desk.worker.accept(Cancel("a"))
     ends = [desk.await_end() for _ in range(3)]
@@ -292,6 +305,119 @@ def test_a_job_that_was_taken_back_is_not_begun(weights: "Folders", tmp_path: Pa
     desk.worker.accept(Cancel("a"))
     assert [getattr(desk.await_end(), "kind", None) for _ in range(2)] == ["cancelled", "cancelled"]
     assert all(said.ticket == "a" for said in desk.said if isinstance(said, Step))
+
+
+# -- the frames of one clip beside the steps of the next
+
+
+def test_a_clip_is_decoded_while_the_next_one_is_denoised(
+    weights: "Folders", tmp_path: Path, closed: None
+) -> None:
+    desk = Desk(ROOMY)
+    desk.ask(load(weights.ti2v))
+    # The frames of the first wait for the steps of the second: one after the other, they would wait for ever.
+    for name, prompt in (("a", "latents held"), ("b", "release")):
+        desk.worker.accept(job(name, prompt, tmp_path))
+    for _ in range(2):
+        measured = done(desk.await_end())["measured"]
+        assert measured["beside"], "its peak of memory would be that of two"
+        assert "peak_gb" not in measured
+    rendered = [said for said in desk.said if isinstance(said, Rendered)]
+    assert [(said.ticket, said.decoded) for said in rendered] == [("a", False), ("b", False)]
+
+
+def test_on_a_device_without_room_for_two_a_clip_is_decoded_first(weights: "Folders", tmp_path: Path) -> None:
+    desk = Desk(SMALL)
+    desk.ask(load(weights.ti2v))
+    for name in ("a", "b"):
+        desk.worker.accept(job(name, "fine", tmp_path))
+    for _ in range(2):
+        assert "beside" not in done(desk.await_end())["measured"]
+    assert all(said.decoded for said in desk.said if isinstance(said, Rendered))
+
+
+def test_a_job_that_must_be_alone_waits_for_the_frames_before_it(
+    weights: "Folders", tmp_path: Path, closed: None
+) -> None:
+    desk = Desk(ROOMY)
+    desk.ask(load(weights.ti2v))
+    desk.worker.accept(job("a", "latents held", tmp_path))
+    desk.worker.accept(replace(job("b", "fine", tmp_path), alone=True))
+    desk.await_step("a", "decode")
+    released.set()
+    assert "beside" not in done(desk.await_end())["measured"]
+    done(desk.await_end())
+    steps = [(said.ticket, said.phase) for said in desk.said if isinstance(said, Step)]
+    assert steps.index(("b", "encode")) > steps.index(("a", "write"))
+    assert [said.decoded for said in desk.said if isinstance(said, Rendered)] == [False, True]
+
+
+def test_a_clip_without_room_beside_the_next_is_decoded_alone_and_so_is_every_later_one(
+    weights: "Folders", tmp_path: Path
+) -> None:
+    desk = Desk(ROOMY)
+    desk.ask(load(weights.ti2v))
+    for name, prompt in (("a", "no room beside"), ("b", "fine"), ("c", "fine")):
+        desk.worker.accept(job(name, prompt, tmp_path))
+    for _ in range(3):
+        done(desk.await_end())
+    told = [said.ticket for said in desk.said if isinstance(said, Done)]
+    assert sorted(told) == ["a", "b", "c"]
+    denoised = [said for said in desk.said if isinstance(said, Step) and said.phase == "denoise"]
+    assert [step.ticket for step in denoised] == ["a", "b", "c"], "its latents were kept"
+    assert [said.decoded for said in desk.said if isinstance(said, Rendered)][-1]
+    # Nobody follows: it is taken up again all the same.
+    assert desk.worker._model is not None
+    desk.worker._model.room_beside = True
+    done(desk.ask(job("d", "no room beside", tmp_path)))
+
+
+@pytest.mark.parametrize(("taken_back", "made"), [("a", "b"), ("b", "a")])
+def test_of_two_clips_on_the_device_only_the_cancelled_one_stops(
+    weights: "Folders", tmp_path: Path, closed: None, taken_back: str, made: str
+) -> None:
+    desk = Desk(ROOMY)
+    desk.ask(load(weights.ti2v))
+    desk.worker.accept(job("a", "decodes until released", tmp_path))
+    desk.worker.accept(job("b", "steps until released", tmp_path))
+    desk.await_step("a", "decode")
+    desk.await_step("b", "denoise")
+    desk.worker.accept(Cancel(taken_back))
+    stopped = desk.await_end()
+    assert isinstance(stopped, Failed)
+    assert (stopped.ticket, stopped.kind) == (taken_back, "cancelled")
+    released.set()
+    finished = desk.await_end()
+    assert isinstance(finished, Done)
+    assert finished.ticket == made
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("a.", "b."))] == [f"{made}.mp4"]
+
+
+def test_clips_made_beside_each_other_have_the_frames_that_they_have_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: dict[str, bytes] = {}
+
+    def keep(path: Path, pictures: Any, *_: Any) -> None:
+        frames[path.stem] = pictures.tobytes()
+
+    monkeypatch.setattr("local_models._loaded.cores", lambda: 2)
+    monkeypatch.setattr("local_models._finishing.write_mp4", keep)
+    desk = Desk(0.0, "cpu")
+    shipped = Path(local_models.__file__).parent / "tiny" / "weights"
+    desk.ask(Load("local/tiny", "local_models.wan", str(shipped), "cpu", 64, 64, 17))
+
+    def clip(name: str, seed: int) -> Run:
+        render = Render(f"a red ball, take {seed}", 64, 64, 17, 8, 4, seed, 2.5, max_sequence_length=32)
+        return Run(name, str(tmp_path / f"{name}.mp4"), render, "local/tiny")
+
+    for seed in range(3):
+        done(desk.ask(replace(clip(f"alone{seed}", seed), alone=True)))
+    for seed in range(3):
+        desk.worker.accept(clip(f"beside{seed}", seed))
+    assert any(["beside" in done(desk.await_end())["measured"] for _ in range(3)])
+    assert len(set(frames.values())) == 3
+    assert all(frames[f"beside{seed}"] == frames[f"alone{seed}"] for seed in range(3))
 
 
 # -- prompts

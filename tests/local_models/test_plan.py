@@ -13,6 +13,7 @@ from local_models._memory import (
     DeviceFacts,
     LoadPlan,
     ModelNumbers,
+    beside_gb,
     options,
     peak_gb,
     plans,
@@ -215,6 +216,18 @@ def test_a_smaller_clip_never_needs_more(model: ModelNumbers, vram: float) -> No
     )
     for option in options(model, on(vram, "")):
         assert peak_gb(smaller, option.plan) <= option.plan.peak_gb
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_two_clips_on_a_card_need_more_than_one_and_less_than_two_models(name: str) -> None:
+    model = numbers(name)
+    for option in options(model, DeviceFacts("cuda", 1e6)):
+        both, alone = beside_gb(model, option.plan), peak_gb(model, option.plan)
+        if option.plan.offload == "model":
+            assert both is None, "its components come and go for one clip at a time"
+        else:
+            assert both is not None
+            assert alone < both < 2 * alone
 
 
 def test_measured_peaks_correct_the_plan() -> None:

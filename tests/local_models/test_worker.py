@@ -3,7 +3,7 @@
 import errno
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class Desk:
     """Collects what a worker says; `await_end` blocks until it has said how a job or a load ended."""
 
-    def __init__(self, free_gb: float) -> None:
+    def __init__(self, free_gb: float, kind: Literal["cpu", "cuda"] = "cuda") -> None:
         self.said: list[FromChild] = []
         self._ended = threading.Semaphore(0)
         self._news = threading.Condition()
-        self.worker = Worker(self._send, facts=lambda device: DeviceFacts("cuda", free_gb))
+        self.worker = Worker(self._send, facts=lambda device: DeviceFacts(kind, free_gb))
         threading.Thread(target=self.worker.serve, daemon=True).start()
 
     def _send(self, message: FromChild) -> None:

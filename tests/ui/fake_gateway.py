@@ -113,6 +113,7 @@ class FakeGateway(Gateway):
         self.clip = clip
         self.poster = poster
         self.jobs: dict[str, Job] = {}
+        self.pictures: dict[str, int] = {}
         self.submitted: list[VideoRequest] = []
         self.fail_with: Exception | None = None
         self.nowhere = False
@@ -190,6 +191,9 @@ class FakeGateway(Gateway):
         if path is None or asset is None:
             raise NotFound(words("There is no file.", "ファイルがありません。"))
         return path, asset
+
+    async def sketches(self) -> dict[str, int]:
+        return self.pictures
 
     async def models(self) -> tuple[ModelRow, ...]:
         return tuple(ModelRow(one, True, None, Decimal("0.25"), "2026-11-20", False) for one in CARDS)

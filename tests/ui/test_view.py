@@ -168,6 +168,22 @@ def test_running_jobs_carry_progress_cancel_and_the_title(gateway: FakeGateway) 
     assert "12 s so far" in html
 
 
+def test_a_running_job_shows_its_picture_on_the_way_and_an_ended_one_does_not(gateway: FakeGateway) -> None:
+    running = gateway.run(gateway.add("a <boat>").id, 0.4)
+    looks = {running.id: 7}
+    shown = f'src="v1/videos/{running.id}/content?variant=sketch&amp;look=7"'
+    for text in (Text("en"), Text("ja")):
+        for html in (
+            view_jobs.jobs(text, [running], NAMES, T0, looks),
+            view_jobs.player(text, running, sketches=looks),
+        ):
+            assert shown in html
+            assert "<boat>" not in html
+    assert "vg-sketch" not in view_jobs.jobs(Text("en"), [running], NAMES, T0)
+    ended = gateway.finish(running.id)
+    assert "vg-sketch" not in view_jobs.player(Text("en"), ended, sketches=looks)
+
+
 def test_a_job_that_is_being_cancelled_looks_so(gateway: FakeGateway) -> None:
     job = gateway.change(gateway.run(gateway.add("a boat").id).id, cancel_requested=True)
     html = view_jobs.jobs(Text("ja"), [job], NAMES, T0)

@@ -69,6 +69,7 @@ class FakeGateway(Gateway):
         self.auto = auto
         self.calls = Calls()
         self.jobs: dict[str, Job] = {}
+        self.pictures: dict[str, bytes] = {}
         self.made_by_key: dict[str, str] = {}
         self.opened = 0
         self.closed = 0
@@ -168,6 +169,11 @@ class FakeGateway(Gateway):
         if variant == "thumbnail":
             raise NotFound(words("There is no still.", "サムネイルはありません。"))
         return self._clip(), job.output
+
+    async def sketch(self, job_id: str) -> bytes:
+        if job_id not in self.pictures:
+            raise NotFound(words("There is no sketch.", "途中の画像はありません。"), param="variant")
+        return self.pictures[job_id]
 
     async def models(self) -> tuple[ModelRow, ...]:
         return (ModelRow(CARD, True, None, Decimal("0.250000"), "2026-11-20", False),)

@@ -286,6 +286,19 @@ async def test_lists_filter_by_project_and_state(gateway_and_http: Http) -> None
         assert [job["id"] for job in page["data"]] == [expected["id"]]
 
 
+async def test_a_sketch_is_a_small_picture_that_no_cache_keeps(gateway_and_http: Http) -> None:
+    gateway, client = gateway_and_http
+    job = await created(client)
+    path = f"/v1/videos/{job['id']}/content?variant=sketch"
+    assert error_of(await client.get(path), 404)["param"] == "variant"
+    gateway.pictures[job["id"]] = b"RIFF"
+    found = await client.get(f"{path}&look=3")
+    assert (found.status_code, found.content, found.headers["content-type"]) == (200, b"RIFF", "image/webp")
+    assert found.headers["cache-control"] == "no-store"
+    assert found.headers["x-content-type-options"] == "nosniff"
+    assert error_of(await client.get(f"{path}&look=new"), 400)["param"] == "look"
+
+
 async def test_a_clip_is_served_in_parts_and_only_when_done(gateway_and_http: Http) -> None:
     gateway, client = gateway_and_http
     job = await created(client)
