@@ -1,4 +1,5 @@
-"""The same pipelines with a few thousand parameters: for the dry run on a CPU, which measures nothing."""
+"""The same pipelines with a few thousand parameters: for the dry run on a CPU, which measures nothing, and for the tests of
+the families (tests/local_models/random_families.py)."""
 
 from benchmarks.gpu.configs import (
     FLOW_SCHEDULER,
@@ -15,14 +16,14 @@ WIDTH = HEIGHT = 64
 FRAMES = 17
 STEPS = 2
 TEXT_TOKENS = 24
-_TEXT = 16
+TEXT_DIM = 16
 
 
 def _t5(kind: str, vocabulary: int = 300) -> Part:
     return transformers(
         kind,
         vocab_size=vocabulary,
-        d_model=_TEXT,
+        d_model=TEXT_DIM,
         d_kv=8,
         d_ff=16,
         num_layers=1,
@@ -38,7 +39,7 @@ def _wan(channels: int) -> Part:
         attention_head_dim=16,
         in_channels=channels,
         out_channels=channels,
-        text_dim=_TEXT,
+        text_dim=TEXT_DIM,
         freq_dim=32,
         ffn_dim=32,
         num_layers=2,
@@ -68,7 +69,7 @@ _LTX = Model(
             attention_head_dim=16,
             cross_attention_dim=32,
             num_layers=2,
-            caption_channels=_TEXT,
+            caption_channels=TEXT_DIM,
         ),
         "text_encoder": _t5("T5EncoderModel"),
         "vae": diffusers(
@@ -96,7 +97,7 @@ _COGVIDEOX = Model(
             in_channels=4,
             out_channels=4,
             time_embed_dim=8,
-            text_embed_dim=_TEXT,
+            text_embed_dim=TEXT_DIM,
             num_layers=2,
             sample_width=8,
             sample_height=8,
@@ -110,6 +111,7 @@ _COGVIDEOX = Model(
             latent_channels=4,
             layers_per_block=1,
             norm_num_groups=2,
+            # Tiles of half of it, 48x40: their overlaps, a sixth and a fifth, are whole latents, as at the real 480x720.
             sample_height=96,
             sample_width=80,
             temporal_compression_ratio=4,
@@ -131,7 +133,7 @@ _HUNYUAN = Model(
             num_layers=2,
             num_refiner_layers=1,
             mlp_ratio=2.0,
-            text_embed_dim=_TEXT,
+            text_embed_dim=TEXT_DIM,
             text_embed_2_dim=16,
             image_embed_dim=16,
             rope_axes_dim=[4, 6, 6],
@@ -141,7 +143,7 @@ _HUNYUAN = Model(
         "text_encoder": transformers(
             "Qwen2_5_VLTextModel",
             vocab_size=300,
-            hidden_size=_TEXT,
+            hidden_size=TEXT_DIM,
             intermediate_size=16,
             num_hidden_layers=3,
             num_attention_heads=2,

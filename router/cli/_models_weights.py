@@ -196,14 +196,14 @@ def _lines(door: Door) -> "Tell":
     return tell
 
 
-@models.command("installed", hidden=True)
-@models.command(
-    "list",
-    help=t(
-        "List the weights on this machine and what interrupted pulls have left.",
-        "このマシンにある重みと、中断した取得の残りを一覧します。",
-    ),
+_LIST = t(
+    "List the weights on this machine and what interrupted pulls have left.",
+    "このマシンにある重みと、中断した取得の残りを一覧します。",
 )
+
+
+@models.command("installed", hidden=True, help=_LIST)
+@models.command("list", help=_LIST)
 def installed(context: typer.Context, as_json: o.AsJson = False) -> None:
     """Wherever they lie: pulled, named in the settings, or by their card."""
     door = door_of(context)

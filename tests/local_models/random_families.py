@@ -11,9 +11,9 @@ from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
 from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
 from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
 
+from benchmarks.gpu.tiny_configs import TEXT_DIM, TINY
 from tests.local_models.random_weights import tokenizer
 
-TEXT_DIM = 16
 # These libraries are typed in part only.
 d: Any = diffusers
 t: Any = transformers
@@ -58,41 +58,24 @@ def build(folder: Path) -> dict[str, Family]:
     return {family.name: family for family in families}
 
 
+def _part(card: str, name: str, **more: Any) -> Any:
+    """A component of the bench's dry run, with random weights; `more` changes its configuration."""
+    part = next(model for model in TINY if model.card == f"local/{card}").parts[name]
+    kind = getattr(diffusers if part.library == "diffusers" else transformers, part.kind)
+    config = {**part.config, **more}
+    return kind(kind.config_class(**config)) if part.library == "transformers" else kind(**config)
+
+
 def _t5() -> dict[str, Any]:
-    config = t.T5Config(
-        vocab_size=300,
-        d_model=TEXT_DIM,
-        d_kv=8,
-        d_ff=16,
-        num_layers=1,
-        num_heads=2,
-        feed_forward_proj="gated-gelu",
-    )
-    return {"text_encoder": t.T5EncoderModel(config), "tokenizer": tokenizer()}
+    return {"text_encoder": _part("ltx-video-2b", "text_encoder"), "tokenizer": tokenizer()}
 
 
 def _ltx() -> Any:
-    vae = d.AutoencoderKLLTXVideo(
-        latent_channels=8,
-        block_out_channels=(4, 4, 4, 4),
-        decoder_block_out_channels=(4, 4, 4, 4),
-        layers_per_block=(1, 1, 1, 1, 1),
-        decoder_layers_per_block=(1, 1, 1, 1, 1),
-        # As the distilled 0.9.8: a decoder that is told how much noise is left.
-        timestep_conditioning=True,
-        decoder_inject_noise=(False, False, False, False, False),
-    )
-    transformer = d.LTXVideoTransformer3DModel(
-        in_channels=8,
-        out_channels=8,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        cross_attention_dim=32,
-        num_layers=2,
-        caption_channels=TEXT_DIM,
-    )
     return d.LTXConditionPipeline(
-        **_t5(), vae=vae, transformer=transformer, scheduler=d.FlowMatchEulerDiscreteScheduler()
+        **_t5(),
+        vae=_part("ltx-video-2b", "vae"),
+        transformer=_part("ltx-video-2b", "transformer"),
+        scheduler=d.FlowMatchEulerDiscreteScheduler(),
     )
 
 
@@ -188,54 +171,17 @@ def _ltx2() -> Any:
 
 
 def _hunyuan(*, image: bool) -> Any:
-    qwen = t.Qwen2_5_VLTextModel(
-        t.Qwen2_5_VLTextConfig(
-            vocab_size=300,
-            hidden_size=TEXT_DIM,
-            intermediate_size=16,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            bos_token_id=0,
-            eos_token_id=1,
-            rope_parameters={"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0},
-        )
-    )
     chat = tokenizer()
     # The pipeline cuts off 108 tokens, the length of the makers' instructions.
     chat.chat_template = "{{ 'a' * 108 }}{{ messages[-1]['content'] }}"
-    byt5 = t.T5EncoderModel(
-        t.T5Config(vocab_size=384, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    )
-    vae = d.AutoencoderKLHunyuanVideo15(
-        latent_channels=4,
-        block_out_channels=(8, 8, 8, 8, 8),
-        layers_per_block=1,
-        spatial_compression_ratio=16,
-        temporal_compression_ratio=4,
-    )
-    transformer = d.HunyuanVideo15Transformer3DModel(
-        in_channels=9,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        num_layers=2,
-        num_refiner_layers=1,
-        mlp_ratio=2.0,
-        text_embed_dim=TEXT_DIM,
-        text_embed_2_dim=16,
-        image_embed_dim=16,
-        rope_axes_dim=(4, 6, 6),
-        target_size=64,
-        task_type="i2v" if image else "t2v",
-    )
+    card = "hunyuan-video-1.5-t2v-480p"
     parts = {
-        "text_encoder": qwen,
+        "text_encoder": _part(card, "text_encoder"),
         "tokenizer": chat,
-        "text_encoder_2": byt5,
+        "text_encoder_2": _part(card, "text_encoder_2"),
         "tokenizer_2": t.ByT5Tokenizer(),
-        "vae": vae,
-        "transformer": transformer,
+        "vae": _part(card, "vae"),
+        "transformer": _part(card, "transformer", task_type="i2v" if image else "t2v"),
         "scheduler": d.FlowMatchEulerDiscreteScheduler(shift=5.0),
         "guider": _Guider(guidance_scale=6.0),
     }
@@ -259,37 +205,14 @@ def _hunyuan(*, image: bool) -> Any:
 
 
 def _cogvideox(*, image: bool) -> Any:
-    vae = d.AutoencoderKLCogVideoX(
-        block_out_channels=(8, 8, 8, 8),
-        latent_channels=4,
-        layers_per_block=1,
-        norm_num_groups=2,
-        # Tiles of half of it, 48x40: their overlaps, a sixth and a fifth, are whole latents, as at the real 480x720.
-        sample_height=96,
-        sample_width=80,
-        temporal_compression_ratio=4,
-    )
-    transformer = d.CogVideoXTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
-        in_channels=8 if image else 4,
-        out_channels=4,
-        time_embed_dim=8,
-        text_embed_dim=TEXT_DIM,
-        num_layers=2,
-        sample_width=8,
-        sample_height=8,
-        sample_frames=17,
-        max_text_seq_length=24,
-        # As the 5B weights: the I2V ones have learnt their places, the 2B ones compute them.
-        use_rotary_positional_embeddings=image,
-        use_learned_positional_embeddings=image,
-    )
+    # As the 5B weights: the I2V ones have learnt their places, the 2B ones compute them.
+    places = {"use_rotary_positional_embeddings": image, "use_learned_positional_embeddings": image}
+    transformer = _part("cogvideox-2b", "transformer", in_channels=8 if image else 4, **places)
     kind = d.CogVideoXImageToVideoPipeline if image else d.CogVideoXPipeline
     scheduler = d.CogVideoXDPMScheduler if image else d.CogVideoXDDIMScheduler
     return kind(
         **_t5(),
-        vae=vae,
+        vae=_part("cogvideox-2b", "vae"),
         transformer=transformer,
         scheduler=scheduler(
             beta_schedule="scaled_linear",
