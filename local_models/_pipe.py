@@ -55,8 +55,12 @@ class Pipe:
                     yield from child
 
     def settle(self) -> None:
-        """After a run that ended early: what was moved to the device goes back under offload."""
-        self.pipeline.maybe_free_model_hooks()
+        """After a run, ended early or not: what was moved to the device goes back under offload.
+
+        Where nothing comes and goes nothing is touched: another clip may be on the device.
+        """
+        if self.plan.offload == "model":
+            self.pipeline.maybe_free_model_hooks()
 
     def renew_scheduler(self, **changes: Any) -> Any:
         """A fresh scheduler in the pipeline: nothing of an earlier run, ended early or not, is left in it."""

@@ -209,15 +209,17 @@ class Worker:
             give_back()
             if kind != "oom":
                 return self._failed(making, kind, text, left)
-            if self._finisher.decoding is not None or model.device == "cpu":
-                # The clip before lay in the same memory.
-                model.room_beside = model.room_beside and self._finisher.decoding is None
-                if self._await(file=True):
-                    continue
+            # The clip before lay, or its frames lie, in the same memory.
+            if making.beside:
+                making.beside = model.room_beside = False
+                self._await(file=True)
+                continue
+            if model.device == "cpu" and self._await(file=True):
+                continue
             if making.phase == "decode" and model.cut_tiles():
                 making.clock.again("decode")
                 continue
-            making.finish, making.clock = None, PhaseClock()
+            making.finish = None
             try:
                 if model.step_down(making.phase):
                     continue
@@ -238,6 +240,7 @@ class Worker:
         if model is None or model.pipe is None:
             raise RuntimeError("no model is loaded")
         if making.finish is None:
+            making.clock = PhaseClock()
             run, on_step = making.run, self._on_step(making, model.device)
             if (other := self._finisher.decoding) is not None:
                 making.beside = other.beside = True

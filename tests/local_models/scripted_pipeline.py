@@ -138,6 +138,9 @@ def _denoise(pipe: Pipe, prompt: str, on_step: Callable[[Any, int, int], None]) 
     match prompt:
         case "needs fp8" if not pipe.plan.layerwise_fp8:
             raise MemoryError
+        case "no room beside a decoding" if any(t.name == "finisher" for t in threading.enumerate()):
+            released.set()
+            raise MemoryError
         case "die":
             os._exit(3)
         case "spin":

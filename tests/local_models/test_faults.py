@@ -372,6 +372,24 @@ def test_a_clip_without_room_beside_the_next_is_decoded_alone_and_so_is_every_la
     done(desk.ask(job("d", "no room beside", tmp_path)))
 
 
+def test_steps_without_room_beside_a_decoding_are_made_again_alone_by_the_same_plan(
+    weights: "Folders", tmp_path: Path, closed: None
+) -> None:
+    desk = Desk(ROOMY)
+    desk.ask(load(weights.ti2v))
+    assert desk.worker._model is not None
+    pipe = desk.worker._model.pipe
+    for name, prompt in (("a", "decodes until released"), ("b", "no room beside a decoding"), ("c", "fine")):
+        desk.worker.accept(job(name, prompt, tmp_path))
+    for _ in range(3):
+        done(desk.await_end())
+    ends = {said.ticket: said.details["measured"] for said in desk.said if isinstance(said, Done)}
+    assert set(ends) == {"a", "b", "c"}
+    assert "beside" not in ends["b"]
+    assert desk.worker._model.pipe is pipe
+    assert not desk.worker._model.decodes_beside
+
+
 @pytest.mark.parametrize(("taken_back", "made"), [("a", "b"), ("b", "a")])
 def test_of_two_clips_on_the_device_only_the_cancelled_one_stops(
     weights: "Folders", tmp_path: Path, closed: None, taken_back: str, made: str
