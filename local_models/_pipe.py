@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from diffusers.hooks.group_offloading import apply_group_offloading
 
-from local_models._clip import OnStep
+from local_models._clip import Clip, Finish, OnStep
+from local_models._decode import decode, tiles
 from local_models._ladder import cut_tiles
 from local_models._load import quantised
 from local_models._memory import LoadPlan
@@ -66,6 +67,25 @@ class Pipe:
         """A fresh scheduler in the pipeline: nothing of an earlier run, ended early or not, is left in it."""
         self.pipeline.scheduler = type(self.scheduler).from_config(self.scheduler.config, **changes)
         return self.pipeline.scheduler
+
+
+def finishing(
+    pipe: Pipe, latents: torch.Tensor, run: Callable[[], torch.Tensor], fps: int, cut: bool, *, each: int = 1
+) -> Finish:
+    """The second half of a run: `run` decodes these latents [1, C, T, h, w].
+
+    `each`: how often the VAE calls its decoder for one tile; `cut`: whether the prompt was.
+    """
+
+    @torch.no_grad()
+    def finish(on_step: OnStep) -> Clip:
+        # Counted now: running out of memory may have made the tiles smaller.
+        calls = tiles(pipe.vae, latents.shape[3], latents.shape[4]) * each
+        pictures = decode(pipe.vae, run, calls, on_step)
+        pipe.settle()
+        return Clip(pictures, fps, pictures.shape[2], pictures.shape[1], cut)
+
+    return finish
 
 
 def assemble(

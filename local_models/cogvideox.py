@@ -7,12 +7,11 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXImageToVideoPipeline, CogVideoXPipeline
 
 from local_models._clip import Clip, Finish, OnStep, check_frames, ignore, open_image
-from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
-from local_models._pipe import Pipe, after_step, assemble, check_finite
+from local_models._pipe import Pipe, after_step, assemble, check_finite, finishing
 from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, inspect
@@ -131,14 +130,14 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     latents = latents[:, latents.shape[1] - wanted :].to(pipe.device, vae.dtype)
     ready = scale * latents.permute(0, 2, 1, 3, 4)
 
-    @torch.no_grad()
-    def finish(on_step: OnStep) -> Clip:
-        calls = tiles(vae, ready.shape[3], ready.shape[4]) * max(1, wanted // LATENTS_AT_ONCE)
-        pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
-        pipe.settle()
-        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
-
-    return finish
+    return finishing(
+        pipe,
+        ready,
+        lambda: vae.decode(ready, return_dict=False)[0],
+        request.fps,
+        cut,
+        each=max(1, wanted // LATENTS_AT_ONCE),
+    )
 
 
 def _size(pipe: Pipe, request: Render) -> tuple[int, int]:

@@ -17,12 +17,11 @@ from diffusers import (
 from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import format_text_input
 
 from local_models._clip import Clip, Finish, OnStep, check_frames, ignore, open_image
-from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
-from local_models._pipe import Pipe, check_finite, place
+from local_models._pipe import Pipe, check_finite, finishing, place
 from local_models._prompts import Embedded, Prompts, Read
 from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
@@ -152,14 +151,7 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
     ready = latents.to(pipe.device, vae.dtype) / vae.config.scaling_factor
 
-    @torch.no_grad()
-    def finish(on_step: OnStep) -> Clip:
-        calls = tiles(vae, ready.shape[3], ready.shape[4])
-        pictures = decode(vae, lambda: vae.decode(ready, return_dict=False)[0], calls, on_step)
-        pipe.settle()
-        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
-
-    return finish
+    return finishing(pipe, ready, lambda: vae.decode(ready, return_dict=False)[0], request.fps, cut)
 
 
 def _shown(scheduler: Any, sketch: Sketch) -> Callable[..., Any]:

@@ -4,7 +4,6 @@
 `decode_noise_scale` and `image_cond_noise_scale`.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition, li
 from diffusers.utils.torch_utils import randn_tensor
 
 from local_models._clip import Clip, Finish, OnStep, check_frames, check_steps, ignore, open_image
-from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
+from local_models._ltx_tokens import unpacked
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
-from local_models._pipe import Pipe, after_step, assemble, check_finite
+from local_models._pipe import Pipe, after_step, assemble, check_finite, finishing
 from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
 from local_models._weights import Weights, inspect
@@ -118,7 +117,7 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     sketch = Sketch(
         pipe,
         pipeline.scheduler,
-        lambda packed: middle_frame(_unpacked(pipe, packed, frames, height, width)),
+        lambda packed: middle_frame(unpacked(pipe.pipeline, packed, frames, height, width, given="before")),
         lambda latents: _plain(pipe, latents),
     )
     on_step("denoise", 0, len(timesteps))
@@ -144,14 +143,7 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     # 4. Decoding, apart: a cancel in between costs nothing, and the next clip's denoising need not wait for it
     ready, at = _for_decoder(pipe, latents, recipe, generator)
 
-    @torch.no_grad()
-    def finish(on_step: OnStep) -> Clip:
-        calls = tiles(pipe.vae, ready.shape[3], ready.shape[4])
-        pictures = decode(pipe.vae, lambda: pipe.vae.decode(ready, at, return_dict=False)[0], calls, on_step)
-        pipe.settle()
-        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
-
-    return finish
+    return finishing(pipe, ready, lambda: pipe.vae.decode(ready, at, return_dict=False)[0], request.fps, cut)
 
 
 def _timesteps(request: Render) -> list[float]:
@@ -161,19 +153,6 @@ def _timesteps(request: Render) -> list[float]:
         return [float(timestep) for timestep in given]
     levels: list[float] = (_levels(request.steps) * TIMES).tolist()
     return levels
-
-
-def _unpacked(pipe: Pipe, packed: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
-    """[1, C, T, h, w] of the tokens of a clip of that size; those of given images, in front of them, are left out."""
-    pipeline = pipe.pipeline
-    temporal, spatial = (
-        int(pipeline.vae_temporal_compression_ratio),
-        int(pipeline.vae_spatial_compression_ratio),
-    )
-    shape = ((frames - 1) // temporal + 1, height // spatial, width // spatial)
-    patches = (pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size)
-    unpacked: torch.Tensor = pipeline._unpack_latents(packed[:, -math.prod(shape) :], *shape, *patches)
-    return unpacked
 
 
 def _plain(pipe: Pipe, latents: torch.Tensor) -> torch.Tensor:

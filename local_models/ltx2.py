@@ -4,7 +4,6 @@
 `modality_scale`, `guidance_rescale`, `audio_guidance`, and `cross_timestep` (false for LTX-2.0, true from 2.3 on).
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from local_models._clip import Clip, Finish, OnStep, Sound, check_frames, check_steps, ignore, open_image
 from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
+from local_models._ltx_tokens import unpacked
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Phase, Render
 from local_models._parts import numbers_of, transformer_of, width_of
@@ -144,7 +144,7 @@ def _begin(pipe: Pipe, request: Render, on_step: OnStep) -> Finish:
     sketch = Sketch(
         pipe,
         pipeline.scheduler,
-        lambda packed: middle_frame(_unpacked(pipe, packed, frames, height, width)),
+        lambda packed: middle_frame(unpacked(pipe.pipeline, packed, frames, height, width, given="behind")),
         lambda latents: pipeline._denormalize_latents(latents, *scaling),
     )
     on_step("denoise", 0, steps)
@@ -206,19 +206,6 @@ def _guidance(request: Render) -> dict[str, Any]:
         "audio_guidance_rescale": rescale,
         "spatio_temporal_guidance_blocks": list(recipe.get("stg_blocks", ())) or None,
     }
-
-
-def _unpacked(pipe: Pipe, packed: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
-    """[1, C, T, h, w] of the tokens of a clip of that size; those of given images, behind them, are left out."""
-    pipeline = pipe.pipeline
-    temporal, spatial = (
-        int(pipeline.vae_temporal_compression_ratio),
-        int(pipeline.vae_spatial_compression_ratio),
-    )
-    shape = ((frames - 1) // temporal + 1, height // spatial, width // spatial)
-    patches = (pipeline.transformer_spatial_patch_size, pipeline.transformer_temporal_patch_size)
-    unpacked: torch.Tensor = pipeline._unpack_latents(packed[:, : math.prod(shape)], *shape, *patches)
-    return unpacked
 
 
 def _for_decoder(

@@ -30,12 +30,11 @@ from local_models._clip import (
     ignore,
     open_image,
 )
-from local_models._decode import decode, tiles
 from local_models._load import load_pipeline
 from local_models._memory import CPU_PLAN, LoadPlan, ModelNumbers, tokens
 from local_models._messages import Render
 from local_models._parts import numbers_of, transformer_of, width_of
-from local_models._pipe import Pipe, after_step, check_finite, place
+from local_models._pipe import Pipe, after_step, check_finite, finishing, place
 from local_models._prompts import Embedded, Prompts
 from local_models._sketch import Sketch, middle_frame
 from local_models._snap import snap_frames, snap_size
@@ -225,17 +224,15 @@ def _begin(pipe: WanPipe, request: Render, on_step: OnStep) -> Finish:
     vae = pipe.vae
     latents = latents.to(pipe.device, vae.dtype)
 
-    @torch.no_grad()
-    def finish(on_step: OnStep) -> Clip:
-        # The Wan VAE decodes one latent frame after the other, in every tile.
-        calls = tiles(vae, latents.shape[3], latents.shape[4]) * int(latents.shape[2])
-        pictures = decode(
-            vae, lambda: vae.decode(_plain(pipe, latents), return_dict=False)[0], calls, on_step
-        )
-        pipe.settle()
-        return Clip(pictures, request.fps, pictures.shape[2], pictures.shape[1], cut)
-
-    return finish
+    # The Wan VAE decodes one latent frame after the other, in every tile.
+    return finishing(
+        pipe,
+        latents,
+        lambda: vae.decode(_plain(pipe, latents), return_dict=False)[0],
+        request.fps,
+        cut,
+        each=int(latents.shape[2]),
+    )
 
 
 def _plain(pipe: WanPipe, latents: torch.Tensor) -> torch.Tensor:

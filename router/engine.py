@@ -133,10 +133,10 @@ class Engine:
         self._leader_conn: sa.Connection | None = None
         self._stray: set[str] = set()
         self._planned = (-1, datetime.now(UTC))
+        """The newest event of the last plan, and when to plan again without one."""
         self._arrivals = Arrivals()
         self._latest = datetime.fromtimestamp(0, UTC)
         """The latest time any pass saw."""
-        """The newest event of the last plan, and when to plan again without one."""
         self.failed: asyncio.Future[None] | None = None
 
     async def start(self) -> None:

@@ -277,7 +277,7 @@ def _expected_ends(
 def _in_memory(tx: Tx, catalog: Catalog, settings: Settings) -> str | None:
     """The local model that was used last and is still loaded, by the attempts themselves; None when none is."""
     house = [card.id for card in catalog.cards.values() if card.local is not None]
-    latest = store.latest_attempt_of(tx, house) if house else None
+    latest = store.latest_attempt_of(tx, house)
     if latest is None:
         return None
     model, ended = latest

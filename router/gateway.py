@@ -269,9 +269,9 @@ class Gateway:
             )
         return path, asset
 
-    async def sketch(self, job_id: str) -> bytes:
+    async def sketch(self, job: Job) -> bytes:
         """A small WebP of a running job's clip as far as it is. Raises NotFound, or Conflict once the job has ended."""
-        job = await self.get(job_id)
+        job_id = job.id
         if job.status.ended:
             raise errors.Conflict(
                 words(

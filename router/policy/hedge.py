@@ -33,7 +33,7 @@ def hedges(facts: Facts, running: Sequence[Running]) -> list[Hedge]:
     lines = Lines(facts)
     shapes = Shapes(facts, lines)
     offers = {offer.card.id: offer for offer in facts.offers}
-    purse = Purse(facts.money, facts.pace.left(facts.now) if facts.pace is not None else None)
+    purse = Purse.of(facts)
     found: list[Hedge] = []
     for run in running:
         pref = run.ask.request.preferences

@@ -25,7 +25,7 @@ class Pass:
             # A job that is alone stands first in every queue, whatever is to come.
             expect(facts, shapes)
         self.waiters = [_waiter(facts, ask, shapes.of(ask)) for ask in asks]
-        self.purse = _purse(facts)
+        self.purse = Purse.of(facts)
         """What the jobs that start now took."""
 
     def match(self) -> Acceptance:
@@ -58,7 +58,7 @@ class Pass:
 
     def _pay(self, now: Sequence[Waiter]) -> list[tuple[Waiter, int]]:
         """Take every start's reservation, in order; whose does not fit, with what was left."""
-        self.purse = purse = _purse(self.facts)
+        self.purse = purse = Purse.of(self.facts)
         broke = []
         for waiter in now:
             option = waiter.option
@@ -71,10 +71,6 @@ class Pass:
             else:
                 purse.take(project, option.made.most)
         return broke
-
-
-def _purse(facts: Facts) -> Purse:
-    return Purse(facts.money, facts.pace.left(facts.now) if facts.pace is not None else None)
 
 
 def _waiter(facts: Facts, ask: Ask, shape: Shape) -> Waiter:

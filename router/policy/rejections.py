@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Self
 
 from router.contract.card import ModelCard, Where
 from router.contract.errors import BackendError, GenerationFailed, OutOfMemory, RateLimited, Unavailable
@@ -165,6 +166,11 @@ class Purse:
     money: Money
     pace: int | None = None
     spent: int = 0
+
+    @classmethod
+    def of(cls, facts: Facts) -> Self:
+        """As the snapshot has it."""
+        return cls(facts.money, facts.pace.left(facts.now) if facts.pace is not None else None)
 
     def __post_init__(self) -> None:
         """Nothing is taken yet."""

@@ -214,7 +214,7 @@ async def content(video_id: str, request: Request, query: Annotated[ContentQuery
     job = await _known(gateway, video_id, _caller(request))
     if query.variant == "sketch":
         headers = {**_SAFE, "Cache-Control": "no-store"}
-        return Response(await gateway.sketch(video_id), media_type="image/webp", headers=headers)
+        return Response(await gateway.sketch(job), media_type="image/webp", headers=headers)
     path, asset = await gateway.content_of(job, query.variant)
     return await _file(path, asset, video_id, request.headers)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def ask(number: int, at: datetime) -> Ask:
 
 def fill(arrivals: Arrivals, count: int, at: datetime, first: int = 0) -> None:
     for n in range(first, first + count):
-        arrivals.add(f"vid_{n:05}", at, lambda n=n: ask(n, at))  # type: ignore[misc]
+        arrivals.add(f"vid_{n:05}", at, partial(ask, n, at))
 
 
 def test_few_jobs_are_all_remembered_for_an_hour() -> None:

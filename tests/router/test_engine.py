@@ -129,24 +129,24 @@ async def test_a_picture_on_the_way_is_there_while_the_job_runs_and_gone_with_it
     job = await gateway.submit(ask(stage.cheap))
     await until(gateway, job, lambda job: job.progress >= 0.1)
     with pytest.raises(errors.NotFound, match="no sketch"):
-        await gateway.sketch(job.id)
+        await gateway.sketch(await gateway.get(job.id))
     picture.write_bytes(b"first")
     studio.tasks[0].then(Pending(0.3, sketch=picture))
     await until(gateway, job, lambda job: job.progress >= 0.3)
-    assert await gateway.sketch(job.id) == b"first"
+    assert await gateway.sketch(await gateway.get(job.id)) == b"first"
     first = (await gateway.sketches())[job.id]
     picture.write_bytes(b"second")
     os.utime(picture, ns=(0, picture.stat().st_mtime_ns + 10**9))
     studio.tasks[0].then(Pending(0.5, sketch=picture))
     await until(gateway, job, lambda job: job.progress >= 0.5)
-    assert await gateway.sketch(job.id) == b"second"
+    assert await gateway.sketch(await gateway.get(job.id)) == b"second"
     assert (await gateway.sketches())[job.id] > first
     picture.unlink()
     # Its file is gone: the job does not care.
     studio.tasks[0].then(Pending(0.7, sketch=picture), Done())
     assert (await end(gateway, job)).status is Status.COMPLETED
     with pytest.raises(errors.Conflict, match="has ended"):
-        await gateway.sketch(job.id)
+        await gateway.sketch(await gateway.get(job.id))
     async with asyncio.timeout(20):
         while True:
             if job.id not in await gateway.sketches():

@@ -170,10 +170,10 @@ class FakeGateway(Gateway):
             raise NotFound(words("There is no still.", "サムネイルはありません。"))
         return self._clip(), job.output
 
-    async def sketch(self, job_id: str) -> bytes:
-        if job_id not in self.pictures:
+    async def sketch(self, job: Job) -> bytes:
+        if job.id not in self.pictures:
             raise NotFound(words("There is no sketch.", "途中の画像はありません。"), param="variant")
-        return self.pictures[job_id]
+        return self.pictures[job.id]
 
     async def models(self) -> tuple[ModelRow, ...]:
         return (ModelRow(CARD, True, None, Decimal("0.250000"), "2026-11-20", False),)
