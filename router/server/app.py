@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
+from fastapi.telemetry import TelemetryConfig
 
 from router.contract.errors import GatewayError, ServerTrouble
 from router.contract.words import words
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 5
 """Seconds that open answers (downloads, the page's event streams) get when the server stops."""
+_UNTRACED: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#1d4ed8"/>'
     '<path d="M12 9.5v13l11-6.5z" fill="#fff"/></svg>'
@@ -70,6 +73,7 @@ def create_app(gateway: Gateway, *, page: PageFactory | None = None, host: str, 
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=None if _is_traced() else _UNTRACED,
     )
 
     @app.get("/healthz", include_in_schema=False)
@@ -112,6 +116,11 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schema["components"]["schemas"].update(videos.request_schemas())
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _is_traced() -> bool:
+    """OpenTelemetry is set up through its own variables; without, FastAPI would ask it so at every request."""
+    return any(name.startswith("OTEL_") for name in os.environ)
 
 
 def _version() -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,12 +31,12 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _AUTHORITY = re.compile(r"^(?:\[([0-9a-f:.]+)\]|([^\s:/@\[\]]+))(?::(\d{1,5}))?$")
 _FORWARDED = re.compile(rb"^(forwarded|x-forwarded-.*|x-real-ip|x-original-.*)$")
-_SECURITY_HEADERS = {
+_SECURITY_HEADERS = (
     # A page that can spend money must not be laid under another site's buttons.
-    "X-Frame-Options": "SAMEORIGIN",
-    "Content-Security-Policy": "frame-ancestors 'self'",
-    "Referrer-Policy": "same-origin",
-}
+    (b"x-frame-options", b"SAMEORIGIN"),
+    (b"content-security-policy", b"frame-ancestors 'self'"),
+    (b"referrer-policy", b"same-origin"),
+)
 
 
 def is_loopback(host: str) -> bool:
@@ -191,17 +191,16 @@ class Guard:
                     "UNDERSTUDY_SERVER_ALLOWED_HOSTS でホスト名を追加できます。",
                 )
             )
-        foreign = Forbidden(
-            words(
-                "Requests from other web sites are refused.",
-                "他のウェブサイトからのリクエストは受け付けていません。",
-            )
-        )
-        if any(not self.hosts.same_origin(origin, hosts[0]) for origin in headers.getlist("origin")):
-            return foreign
         changes = scope["type"] == "websocket" or scope["method"] not in _SAFE
-        if changes and headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
-            return foreign
+        if any(not self.hosts.same_origin(origin, hosts[0]) for origin in headers.getlist("origin")) or (
+            changes and headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}
+        ):
+            return Forbidden(
+                words(
+                    "Requests from other web sites are refused.",
+                    "他のウェブサイトからのリクエストは受け付けていません。",
+                )
+            )
         return None
 
     async def _caller(self, scope: Scope, headers: Headers) -> ApiKey | None:
@@ -249,9 +248,9 @@ def _is_browser(scope: Scope, headers: Headers) -> bool:
 def _secured(send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            said = {name.lower() for name, _ in message["headers"]}
+            more = [pair for pair in _SECURITY_HEADERS if pair[0] not in said]
+            message = {**message, "headers": [*message["headers"], *more]}
         await send(message)
 
     return sending

@@ -57,17 +57,9 @@ async def read_request(request: Request, *, max_mb: int, keep: Keep | None) -> V
 def _capped(request: Request, max_mb: int) -> Request:
     """The same request; reading more than the cap raises TooLarge."""
     limit = max_mb * _MIB + _BESIDE_THE_FILE
-    too_large = TooLarge(
-        words(
-            f"The request is larger than {max_mb} MB, the limit of this server "
-            "(UNDERSTUDY_SERVER_MAX_UPLOAD_MB raises it).",
-            f"リクエストがこのサーバーの上限 {max_mb} MB を超えています"
-            "(UNDERSTUDY_SERVER_MAX_UPLOAD_MB で変更できます)。",
-        )
-    )
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > limit:
-        raise too_large
+        raise _too_large(max_mb)
     seen = 0
 
     async def receive() -> Message:
@@ -75,10 +67,21 @@ def _capped(request: Request, max_mb: int) -> Request:
         message = await request.receive()
         seen += len(message.get("body", b""))
         if seen > limit:
-            raise too_large
+            raise _too_large(max_mb)
         return message
 
     return Request(request.scope, receive)
+
+
+def _too_large(max_mb: int) -> TooLarge:
+    return TooLarge(
+        words(
+            f"The request is larger than {max_mb} MB, the limit of this server "
+            "(UNDERSTUDY_SERVER_MAX_UPLOAD_MB raises it).",
+            f"リクエストがこのサーバーの上限 {max_mb} MB を超えています"
+            "(UNDERSTUDY_SERVER_MAX_UPLOAD_MB で変更できます)。",
+        )
+    )
 
 
 async def _from_form(request: Request, max_mb: int, keep: Keep | None) -> VideoRequest:
