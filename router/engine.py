@@ -37,12 +37,13 @@ from router.pricing import to_micros
 from router.settings import Settings
 from router.store import Waiting
 from router.tables import attempts, executors
+from router.waitlist import Waitlist
 
 log = logging.getLogger("understudy.engine")
 
 VERSION = "wf1"
 """Raise only when a workflow in flight could not go on with the new code (shared/engine.md, trap 2)."""
-PACE = 4.0
+PACE = 9.0
 """Rest after a planning pass, in lengths of that pass."""
 PACE_MAX_S = 1.0
 CLOCK_BACK = timedelta(seconds=2)
@@ -56,6 +57,8 @@ TOGETHER = 500
 CLOUD, GPU = "cloud", "gpu_local"
 _PLACES = {CLOUD: 1000, GPU: facts.LOCAL_PLACES}
 """DBOS only dispatches; how much starts is the planner's decision."""
+_POLL_S = {False: 0.1, True: 2.0}
+"""On SQLite attempts start without a queue; only what an earlier version left in one is found there."""
 _LEADER_LOCK = 7_309_453_203
 
 _carrier: Carrier | None = None
@@ -135,6 +138,7 @@ class Engine:
         self._planned = (-1, datetime.now(UTC))
         """The newest event of the last plan, and when to plan again without one."""
         self._arrivals = Arrivals()
+        self._waitlist = Waitlist()
         self._latest = datetime.fromtimestamp(0, UTC)
         """The latest time any pass saw."""
         self.failed: asyncio.Future[None] | None = None
@@ -153,7 +157,9 @@ class Engine:
             DBOS.listen_queues(self._queues)
             DBOS.launch()
             for name, places in _PLACES.items():
-                await DBOS.register_queue_async(name, worker_concurrency=places, polling_interval_sec=0.1)
+                await DBOS.register_queue_async(
+                    name, worker_concurrency=places, polling_interval_sec=_POLL_S[self._db.sqlite]
+                )
             await self._sweep()
         except BaseException:
             _carrier = None
@@ -227,7 +233,7 @@ class Engine:
                 # A full disk or a database that went away: nothing is lost, look again.
                 log.error("planning waits: %s", error)
                 wait = 2.0
-            # Every commit wakes the planner; under a burst it may take a fifth of the time, not all of it.
+            # Every commit wakes the planner; under a burst it may take a tenth of the time, not all of it.
             await asyncio.sleep(min(PACE * (loop.time() - began), PACE_MAX_S))
             await self._db.pulse.wait(seen, wait)
 
@@ -245,14 +251,12 @@ class Engine:
             facts.ask(w.job, w.inputs, self._catalog, look.held.get(w.job.api_key, ())) for w in jobs.values()
         ]
         choices = await self._choices(look.facts, asks)
+        told = ((jobs[i].job, _told(jobs[i].job, choice, look.held)) for i, choice in choices.items())
         results = await asyncio.gather(
-            *(
-                self._apply(jobs[i].job, _told(jobs[i].job, choice, look.held))
-                for i, choice in choices.items()
-            )
+            *(self._apply(job, choice) for job, choice in told if _is_news(job, choice))
         )
         for job_id, n, where in (s for s in results if s is not None):
-            await self._enqueue(job_id, n, where)
+            await self._hand_over(job_id, n, where)
         wakes = [c.wake_at for c in choices.values() if c.wake_at is not None]
         wait_s = TICK_S
         if wakes:
@@ -281,7 +285,7 @@ class Engine:
             return _Look(cancels, newest, TICK_S)
         if newest == planned and tx.now < until:
             return _Look(cancels, newest, (until - tx.now).total_seconds())
-        waiting = store.waiting(tx, TOGETHER)
+        waiting = self._waitlist.read(tx, newest, TOGETHER)
         if not waiting:
             self._planned = (newest, tx.now + timedelta(seconds=TICK_S))
             return _Look(cancels, newest, TICK_S)
@@ -315,7 +319,8 @@ class Engine:
         elif choice.wake_at is not None and _out_of_money(job, choice):
             await self._db.write(lambda tx: _give_up(tx, job, choice))
         elif job.reason != choice.decision.reason:
-            await self._db.write(lambda tx: store.explain(tx, job.id, choice.decision.reason))
+            self._waitlist.forget(job.id)
+            await self._db.write(lambda tx: store.explain(tx, job.id, choice.decision.reason), matters=False)
         return None
 
     async def _begin(self, job: Job, choice: Choice) -> tuple[str, int, Where] | None:
@@ -348,11 +353,16 @@ class Engine:
             return None
         return (job.id, n, card.where) if n is not None else None
 
-    async def _enqueue(self, job_id: str, n: int, where: Where, again: str = "") -> None:
-        queue = await DBOS.retrieve_queue_async(GPU if where is Where.HOUSE else CLOUD)
-        assert queue is not None
-        with SetWorkflowID(f"{job_id}:a{n}{again}"), SetEnqueueOptions(priority=1):
-            await queue.enqueue_async(attempt, job_id, n)
+    async def _hand_over(self, job_id: str, n: int, where: Where, again: str = "") -> None:
+        with SetWorkflowID(f"{job_id}:a{n}{again}"):
+            if self._db.sqlite:
+                # One engine: no other process could take it from a queue, so it need not wait there to be found.
+                await DBOS.start_workflow_async(attempt, job_id, n)
+                return
+            queue = await DBOS.retrieve_queue_async(GPU if where is Where.HOUSE else CLOUD)
+            assert queue is not None
+            with SetEnqueueOptions(priority=1):
+                await queue.enqueue_async(attempt, job_id, n)
 
     # -- recovery
 
@@ -381,16 +391,16 @@ class Engine:
                 info = self._catalog.providers.get(backend)
                 where = info.where if info else Where.CLOUD
                 if found is None:
-                    await self._enqueue(job_id, n, where)
+                    await self._hand_over(job_id, n, where)
                 elif found.status not in {"PENDING", "ENQUEUED", "DELAYED"}:
-                    await self._enqueue(job_id, n, where, again=f":r{secrets.token_hex(3)}")
+                    await self._hand_over(job_id, n, where, again=f":r{secrets.token_hex(3)}")
                 elif found.status == "PENDING" and found.executor_id in self._dead:
                     queue = GPU if where is Where.HOUSE else CLOUD
                     await asyncio.to_thread(DBOS.resume_workflows, [found.workflow_id], queue_name=queue)
                 elif found.status == "PENDING" and found.executor_id == self.me:
                     # DBOS believes that we carry it and we do not: give it one sweep's time, then start it anew.
                     if found.workflow_id in self._stray:
-                        await self._enqueue(job_id, n, where, again=f":r{secrets.token_hex(3)}")
+                        await self._hand_over(job_id, n, where, again=f":r{secrets.token_hex(3)}")
                     else:
                         stray.add(found.workflow_id)
         self._stray = stray
@@ -563,8 +573,15 @@ def _out_of_money(job: Job, choice: Choice) -> bool:
 
 
 def _told(job: Job, choice: Choice, held: purses.Held) -> Choice:
-    spent = to_micros(job.billed_usd + job.reserved_usd)
-    return purses.told(choice, job.request, spent, held.get(job.api_key, ()))
+    if not (mine := held.get(job.api_key, ())):
+        return choice
+    return purses.told(choice, job.request, to_micros(job.billed_usd + job.reserved_usd), mine)
+
+
+def _is_news(job: Job, choice: Choice) -> bool:
+    """Whether the choice changes anything: most of a long queue waits for what it waited for before."""
+    starts_or_ends = choice.resolved is not None or choice.hopeless or _out_of_money(job, choice)
+    return starts_or_ends or job.reason != choice.decision.reason
 
 
 def _forget_dead(tx: Tx) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 from pydantic import JsonValue, TypeAdapter
@@ -81,11 +81,19 @@ def _words_of(values: Iterable[str]) -> list[sa.ColumnElement[str]]:
 
 
 _WAITING = (
-    sa.select(jobs.c.id, jobs.c.inputs)
-    .where(jobs.c.status == Status.QUEUED)
+    sa.select(jobs.c.id)
+    .where(jobs.c.status == sa.literal_column(f"'{Status.QUEUED}'", sa.String))
     .order_by(jobs.c.seq)
     .limit(sa.bindparam("most"))
 )
+_INPUTS = sa.select(jobs.c.id, jobs.c.inputs).where(jobs.c.id.in_(sa.bindparam("ids", expanding=True)))
+_TOUCHED = sa.select(events.c.job_id).where(events.c.seq > sa.bindparam("after")).distinct()
+_CREATED = (
+    sa.select(jobs.c.seq, jobs.c.id, jobs.c.created_at, jobs.c.request, jobs.c.inputs, jobs.c.seed)
+    .where(jobs.c.seq > sa.bindparam("after"), jobs.c.created_at > sa.bindparam("since"))
+    .order_by(jobs.c.seq)
+)
+_NEWEST_JOB = sa.select(sa.func.coalesce(sa.func.max(jobs.c.seq), 0))
 _CANCEL_WANTED = sa.select(jobs.c.id).where(
     jobs.c.cancel_requested.is_(True), jobs.c.status.in_(_words_of(OPEN_JOBS))
 )
@@ -241,15 +249,25 @@ def _page(order: Literal["asc", "desc"], project: bool, state: bool, after: bool
     return query.order_by(by).limit(sa.bindparam("most"))
 
 
-def waiting(tx: Tx, limit: int) -> list[Waiting]:
-    """Jobs in `queued`, oldest first."""
-    rows = tx.conn.execute(_WAITING, {"most": limit}).all()
-    inputs = {row.id: row.inputs for row in rows}
-    return [Waiting(job, _load_inputs(inputs[job.id])) for job in load(tx, [row.id for row in rows])]
+def waiting(tx: Tx, limit: int) -> list[str]:
+    """Ids of the jobs in `queued`, oldest first."""
+    return list(tx.conn.execute(_WAITING, {"most": limit}).scalars())
 
 
-@dataclass(frozen=True)
-class Created:
+def load_waiting(tx: Tx, ids: Sequence[str]) -> list[Waiting]:
+    """Jobs whole with their media, in the order of `ids`."""
+    if not ids:
+        return []
+    inputs = {row.id: row.inputs for row in tx.conn.execute(_INPUTS, {"ids": list(ids)})}
+    return [Waiting(job, _load_inputs(inputs[job.id])) for job in load(tx, ids)]
+
+
+def touched(tx: Tx, after: int) -> set[str]:
+    """Jobs with an event newer than that number."""
+    return set(tx.conn.execute(_TOUCHED, {"after": after}).scalars())
+
+
+class Created(NamedTuple):
     """A job as it came in; its request and inputs are read only where somebody asks."""
 
     seq: int
@@ -273,14 +291,9 @@ class Created:
 
 def created(tx: Tx, *, after: int, since: datetime) -> list[Created]:
     """Jobs with a higher number than `after` that came in since then, oldest first; of very many the newest."""
-    newest = tx.conn.execute(sa.select(sa.func.coalesce(sa.func.max(jobs.c.seq), 0))).scalar_one()
-    c = jobs.c
-    query = (
-        sa.select(c.seq, c.id, c.created_at, c.request, c.inputs, c.seed)
-        .where(c.seq > max(after, int(newest) - MOST_CREATED), c.created_at > to_us(since))
-        .order_by(c.seq)
-    )
-    return [Created(*row) for row in tx.conn.execute(query)]
+    newest = int(tx.conn.execute(_NEWEST_JOB).scalar_one())
+    asked = {"after": max(after, newest - MOST_CREATED), "since": to_us(since)}
+    return [Created(*row) for row in tx.conn.execute(_CREATED, asked)]
 
 
 def inputs_of(tx: Tx, job_id: str) -> Inputs:

@@ -42,7 +42,7 @@ async def started_but_not_sent(gateway: Gateway) -> Job:
     """What a crash leaves between the transaction that starts an attempt and the call that spends."""
     job = await gateway.submit(ask("paid"))
     async with asyncio.timeout(10):
-        (waiting,) = await gateway._db.read(lambda tx: store.waiting(tx, 10))
+        (waiting,) = await gateway._db.read(lambda tx: store.load_waiting(tx, store.waiting(tx, 10)))
 
     def begin(tx: Tx) -> None:
         snapshot = facts.take(tx, gateway.settings, gateway._catalog, gateway._backends)
