@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +17,7 @@ from router.contract.card import Asset, InputMedia
 from router.contract.job import AttemptStatus, Decision, Job
 from router.contract.request import FrameType, Reference, VideoRequest
 from router.contract.words import words
-from router.db import Database, Tx, get_meta, set_meta
+from router.db import LOOK_S, Database, Tx, get_meta, set_meta
 from router.keys import ApiKey
 from router.media import MediaStore
 from router.policy import Ask, Choice
@@ -29,16 +30,24 @@ _SEEDS = 2**31
 """Seeds we draw fit the smallest range a provider documents."""
 _SHAPES = 256
 """Kinds of request whose likely taker is remembered."""
+_SNAPSHOTS = 32
+"""Snapshots kept at once."""
 
 
 class _Seen:
     """One snapshot of a few offers, shared by all who asked while it was read."""
 
-    def __init__(self, snapshot: policy.Facts) -> None:
+    def __init__(self, snapshot: policy.Facts, changes: int, began: float) -> None:
         self.facts = snapshot
+        self._changes, self._began = changes, began
         self.taken: set[Hashable] = set()
         """Keys of requests that these offers take: a burst of the same but for prompt and seed is decided once."""
         self._prompts = PromptLimits([o.card for o in snapshot.offers if o.unusable is None])
+
+    def holds(self, changes: int) -> bool:
+        """Whether a new read would show the same: nothing that matters was committed here, and other processes' commits
+        are not noticed sooner anywhere."""
+        return changes == self._changes and time.monotonic() - self._began < LOOK_S
 
     def key(self, request: VideoRequest, seed: int, inputs: Mapping[FrameType | int, InputMedia]) -> Hashable:
         """Equal for requests that this snapshot's decision cannot tell apart, but for the caller's purses."""
@@ -62,6 +71,7 @@ class Admission:
         self._names = {*catalog.providers, *(name for card in cards for name in (card.id, card.family))}
         self._likely: dict[Hashable, str] = {}
         self._coming: dict[str, asyncio.Task[_Seen]] = {}
+        self._kept: dict[str, _Seen] = {}
         self._reading: dict[str, asyncio.Lock] = {}
         self._marked = False
         """Whether this database says which kind of money it holds."""
@@ -75,7 +85,7 @@ class Admission:
             request, idempotency_key = caller.own(request), caller.idempotency(idempotency_key)
         self._check_names(request)
         request, inputs = await self._take_inputs(request, caller)
-        print_ = store.fingerprint(request)
+        print_ = store.fingerprint(request) if idempotency_key is not None else ""
         if idempotency_key is not None:
             known = await self._db.read(lambda tx: store.by_key(tx, idempotency_key, print_))
             if known is not None:
@@ -97,7 +107,8 @@ class Admission:
             )
             return job
 
-        job = await self._db.write(write)
+        # It waits for the planner: nothing is taken, reserved or spent yet.
+        job = await self._db.write(write, matters=False)
         self._marked = True
         return job
 
@@ -273,11 +284,14 @@ class Admission:
         return None if found is None or self._catalog.cards[found].demo else found
 
     async def _snapshot(self, likely: str, model: str | None) -> "_Seen":
-        """The facts of one offer and of those that the request names, read after this call began.
+        """The facts of one offer and of those that the request names, as a read that begins now would find them.
 
         Whoever asks while a read is under way shares the next one, as the writer shares commits.
         """
         key = f"{likely} {model or ''}"
+        kept = self._kept.get(key)
+        if kept is not None and kept.holds(self._db.changes):
+            return kept
         task = self._coming.get(key)
         if task is None:
             task = asyncio.create_task(self._read(key, likely, model))
@@ -292,9 +306,12 @@ class Admission:
                 wanted = {likely} | {card.id for card in self._catalog.matching(model or likely)}
                 few = {name: card for name, card in self._catalog.cards.items() if name in wanted}
                 catalog = replace(self._catalog, cards=few)
-                return _Seen(
-                    await self._db.read(lambda tx: facts.take(tx, self._settings, catalog, self._backends))
-                )
+                changes, began = self._db.changes, time.monotonic()
+                read = await self._db.read(lambda tx: facts.take(tx, self._settings, catalog, self._backends))
+                if len(self._kept) >= _SNAPSHOTS:
+                    self._kept.clear()
+                self._kept[key] = seen = _Seen(read, changes, began)
+                return seen
             finally:
                 if key not in self._coming:
                     self._reading.pop(key, None)

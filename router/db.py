@@ -36,7 +36,7 @@ _LOCK = 7_309_453_201
 _CHANNEL = "understudy"
 _TOGETHER = 256
 """Most writes committed in one transaction."""
-_LOOK_S = 0.1
+LOOK_S = 0.1
 """How often a change by another process is looked for on SQLite."""
 
 
@@ -93,6 +93,7 @@ class _Work:
 
     run: Callable[[Tx], Any]
     done: "asyncio.Future[Any]"
+    matters: bool
 
     def finish(self, value: Any, failure: Exception | None) -> None:
         """Tell the caller, if it still waits. In the loop."""
@@ -125,6 +126,8 @@ class Database:
         self._stop = threading.Event()
         self._background: list[threading.Thread] = []
         self.pulse = Pulse()
+        self.changes = 0
+        """Grows with every commit of this process that a decision may depend on."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
@@ -161,10 +164,13 @@ class Database:
         self._writer.dispose()
         self._reader.dispose()
 
-    async def write(self, run: Callable[[Tx], T]) -> T:
-        """Run in the ordered write transaction and return once it is on disk. An error undoes this write alone."""
+    async def write(self, run: Callable[[Tx], T], *, matters: bool = True) -> T:
+        """Run in the ordered write transaction and return once it is on disk. An error undoes this write alone.
+
+        `matters=False`: what it writes changes no decision about another job, so snapshots that were taken stay good.
+        """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Work(run, done))
+        self._queue.put(_Work(run, done, matters))
         return await done
 
     async def read(self, run: Callable[[Tx], T]) -> T:
@@ -215,6 +221,8 @@ class Database:
                     loop.call_soon_threadsafe(self._committed, batch, results)
 
     def _committed(self, batch: list[_Work], results: list[_Result]) -> None:
+        if any(item.matters for item in batch):
+            self.changes += 1
         for item, result in zip(batch, results, strict=True):
             item.finish(*result)
         self.pulse.fire()
@@ -256,7 +264,7 @@ class Database:
     def _watch_file(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._reader.connect() as conn:
             seen = None
-            while not self._stop.wait(_LOOK_S):
+            while not self._stop.wait(LOOK_S):
                 version = conn.exec_driver_sql("PRAGMA data_version").scalar_one()
                 conn.rollback()
                 if version != seen:

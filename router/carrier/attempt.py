@@ -289,7 +289,7 @@ class Carried(Ends):
             self.sketch_ns = await self.c.media.sketches.put(self.id, look.sketch, self.sketch_ns)
         if look.progress is not None and look.progress >= self.shown + PROGRESS_STEP:
             self.shown = value = look.progress
-            await self.c.db.write(lambda tx: store.progress(tx, self.id, self.n, value))
+            await self.c.db.write(lambda tx: store.progress(tx, self.id, self.n, value), matters=False)
         if look.ahead is not None and look.ahead != self.ahead:
             self.ahead = ahead = look.ahead
             await self.c.db.write(lambda tx: store.event(tx, self.id, self.n, "queue", {"ahead": ahead}))
