@@ -122,7 +122,7 @@ def test_requests_of_one_key_are_answered_alike(
     dice: int, request: VideoRequest, change: dict[str, Any]
 ) -> None:
     facts = snapshot(random.Random(dice))
-    seen, door = _Seen(facts), admission()
+    seen, door = _Seen(facts, 0, 0.0), admission()
     other = request.model_copy(update=change)
     if seen.key(request, 1, {}) == seen.key(other, 2, {}):
         answers = [
