@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Literal
 
 from router import facts, policy, purses, store
@@ -15,12 +16,12 @@ from router.catalog import Catalog
 from router.contract import errors
 from router.contract.card import Asset, InputMedia
 from router.contract.job import AttemptStatus, Decision, Job
-from router.contract.request import FrameType, Reference, VideoRequest
+from router.contract.request import FrameType, Mode, Reference, VideoRequest
 from router.contract.words import words
 from router.db import LOOK_S, Database, Tx, get_meta, set_meta
 from router.keys import ApiKey
 from router.media import MediaStore
-from router.policy import Ask, Choice
+from router.policy import Ask, Choice, Finish
 from router.policy.fitted import PromptLimits, fit_key
 from router.purses import Purse
 from router.report import UNSEEN, unseen_inputs
@@ -30,6 +31,8 @@ _SEEDS = 2**31
 """Seeds we draw fit the smallest range a provider documents."""
 _SHAPES = 256
 """Kinds of request whose likely taker is remembered."""
+MOST_PLANNED = 5000
+"""Most jobs whose common end is looked for: some seconds of work."""
 _SNAPSHOTS = 32
 """Snapshots kept at once."""
 
@@ -114,6 +117,54 @@ class Admission:
 
     async def preview(self, request: VideoRequest, caller: ApiKey | None = None) -> Decision:
         """The decision as it would be made now; nothing is written."""
+        request, inputs = await self._look_at(request, caller)
+        choice = await self._choose(request, request.seed or 0, inputs, caller)
+        return choice.decision
+
+    async def finishes(
+        self, request: VideoRequest, count: int, budget_usd: Decimal | None, caller: ApiKey | None = None
+    ) -> tuple[Finish, ...]:
+        """When that many such jobs could be done, and for how much; nothing is written. Raises InvalidRequest.
+
+        The mode is `cheapest` where the request names none. Jobs that already wait are not counted in.
+        """
+        if not 1 <= count <= MOST_PLANNED:
+            raise errors.InvalidRequest(
+                words(
+                    f"count: a whole number from 1 to {MOST_PLANNED}",
+                    f"count: 1 から {MOST_PLANNED} までの整数を指定してください",
+                ),
+                param="count",
+            )
+        if budget_usd is not None and not (budget_usd.is_finite() and 0 <= budget_usd <= 1_000_000):
+            raise errors.InvalidRequest(
+                words(
+                    "budget_usd: an amount in US dollars from 0 to 1,000,000",
+                    "budget_usd: 0 から 1,000,000 までの米ドルで指定してください",
+                ),
+                param="budget_usd",
+            )
+        request, inputs = await self._look_at(request, caller)
+        wish: dict[str, object] = {"deadline": None, "mode": request.preferences.mode or Mode.CHEAPEST}
+        if budget_usd is not None and request.preferences.max_usd is None:
+            # A budget is a cap, and under a cap what nobody knows the price of is no offer.
+            wish["max_usd"] = budget_usd
+        request = request.model_copy(update={"preferences": request.preferences.model_copy(update=wish)})
+        budget = None if budget_usd is None else int(budget_usd * 1_000_000)
+
+        def read(tx: Tx) -> tuple[policy.Facts, VideoRequest]:
+            snapshot = facts.take(tx, self._settings, self._catalog, self._backends)
+            held = purses.held(tx, self._settings, caller.name if caller else None)
+            return snapshot, purses.narrowed(request, 0, held)
+
+        snapshot, asked = await self._db.read(read)
+        asks = [Ask(str(n), asked, n, inputs) for n in range(count)]
+        return await asyncio.to_thread(policy.finishes, snapshot, asks, budget)
+
+    async def _look_at(
+        self, request: VideoRequest, caller: ApiKey | None
+    ) -> tuple[VideoRequest, Mapping[FrameType | int, InputMedia]]:
+        """The request as its caller may make it, and its inputs without fetching them."""
         if caller is not None:
             request = caller.own(request)
         self._check_names(request)
@@ -131,8 +182,7 @@ class Admission:
             elif reference.url.startswith("job:"):
                 with _about("input_references"):
                     inputs[index] = await self._take_reference(reference, False, caller)
-        choice = await self._choose(request, request.seed or 0, inputs, caller)
-        return choice.decision
+        return request, inputs
 
     # -- checks
 

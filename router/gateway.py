@@ -32,6 +32,7 @@ from router.forecasts import Forecasts, with_measured_times
 from router.keyring import Keyring
 from router.keys import ApiKey
 from router.media import MediaStore
+from router.policy import Finish
 from router.pricing import money, to_micros
 from router.report import Checked, ModelRow, ProviderRow
 from router.settings import Settings
@@ -58,6 +59,7 @@ __all__ = [
     "Budget",
     "Checked",
     "EngineRole",
+    "Finish",
     "Gateway",
     "Installed",
     "Keyring",
@@ -185,6 +187,18 @@ class Gateway:
     async def plan(self, request: VideoRequest, *, caller: ApiKey | None = None) -> Decision:
         """The same decision without writing anything: the price preview."""
         return await self._admission.preview(request, caller)
+
+    async def finishes(
+        self,
+        request: VideoRequest,
+        *,
+        count: int,
+        budget_usd: Decimal | None = None,
+        caller: ApiKey | None = None,
+    ) -> tuple[Finish, ...]:
+        """By when so many clips like this could be done, and for how much: the soonest end that the budget buys, then
+        later ones that save money; empty where there is none. Nothing is written. Raises InvalidRequest."""
+        return await self._admission.finishes(request, count, budget_usd, caller)
 
     async def take_upload(
         self, data: bytes | Path, *, expect: Literal["image", "video", "audio"] = "image"

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from router import explain
 from router.contract.job import Attempt, Candidate, Decision, Job, Rejected, seconds_between
 from router.contract.words import Lang
-from router.pricing import money
+from router.pricing import from_micros, money
 
 if TYPE_CHECKING:
+    from router.policy import Finish
     from router.spending import Booking
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "booking_row",
     "candidate_row",
     "decision_row",
+    "finish_row",
     "job_row",
     "money",
     "rejected_row",
@@ -113,6 +115,24 @@ def rejected_row(rejected: Rejected, lang: Lang) -> dict[str, Any]:
         "reason": rejected.reason.in_(lang),
         "usd": money(rejected.usd),
         "ready_at": rejected.ready_at.isoformat() if rejected.ready_at else None,
+    }
+
+
+def finish_row(finish: "Finish") -> dict[str, Any]:
+    """A common end of many jobs: what it costs, and who makes how many. `usd` is None where a price is not known."""
+    known = all(share.micros is not None for share in finish.shares)
+    return {
+        "done_by": finish.at.isoformat(),
+        "usd": money(from_micros(finish.micros)) if known else None,
+        "shares": [
+            {
+                "backend": share.backend,
+                "model": share.model,
+                "jobs": share.jobs,
+                "usd": None if share.micros is None else money(from_micros(share.micros)),
+            }
+            for share in finish.shares
+        ],
     }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,16 +13,16 @@ from router.cli import _options as o
 from router.cli._app import app
 from router.cli._door import BAD_REQUEST, FAILED, INTERRUPTED, OVER_BUDGET, UNRESOLVED, Door, door_of
 from router.cli._progress import STATUS_WORDS, follow
-from router.cli._request import Wanted, check, take_in
-from router.cli._show import show_decision
+from router.cli._request import Wanted, check, take_in, usd
+from router.cli._show import show_decision, show_finishes
 from router.cli._text import t
 from router.contract.errors import BudgetExceeded, ContentRejected, InvalidRequest, UnsupportedRequest
 from router.contract.job import Decision, Job, Status
 from router.contract.words import words
-from router.result import decision_row, job_row
+from router.result import decision_row, finish_row, job_row
 
 if TYPE_CHECKING:
-    from router.gateway import Gateway
+    from router.gateway import Finish, Gateway
 
 
 @app.command(help=t("Make a clip and wait for it.", "動画を生成し、完了まで待ちます。"))
@@ -261,6 +262,8 @@ def plan(
     allow_drop: o.AllowDrop = None,
     post: o.Post = None,
     allow_unknown_price: o.UnknownPrice = False,
+    count: o.Count = None,
+    budget: o.Budget = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Nothing is written or spent."""
@@ -274,11 +277,30 @@ def plan(
         )
     )  # fmt: skip
 
-    async def work(gateway: "Gateway") -> Decision:
-        return await gateway.plan(await take_in(request, None))
+    most = None if budget is None else usd(budget, "--budget")
+    if count is None and most is not None:
+        raise InvalidRequest(
+            words(
+                "--budget is for many clips: give --count too",
+                "--budget は本数(--count)と併せて指定してください",
+            ),
+            param="--budget",
+        )
 
-    decision = door.ask(work)
+    async def work(gateway: "Gateway") -> "tuple[Decision, Sequence[Finish], Sequence[Finish]]":
+        wanted = await take_in(request, None)
+        decision = await gateway.plan(wanted)
+        if count is None:
+            return decision, (), ()
+        many = await gateway.finishes(wanted, count=count, budget_usd=most)
+        beyond = await gateway.finishes(wanted, count=count) if most is not None and not many else ()
+        return decision, many, beyond
+
+    decision, many, beyond = door.ask(work)
     if door.json:
-        door.value(decision_row(decision, door.lang))
-    else:
+        row = decision_row(decision, door.lang)
+        door.value(row if count is None else {**row, "finishes": [finish_row(finish) for finish in many]})
+    elif count is None:
         show_decision(door, decision)
+    else:
+        show_finishes(door, decision, count, many, beyond)

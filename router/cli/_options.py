@@ -111,6 +111,23 @@ MaxUsd = Annotated[
     str | None,
     typer.Option("--max-usd", help=t("The most this job may cost.", "このジョブに支払う上限(米ドル)。")),
 ]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "--count",
+        help=t(
+            "How soon, and for how much, this many such clips could be done.",
+            "同様の動画をこの本数作る場合の、最短の完了時刻と費用を表示します。",
+        ),
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        help=t("With --count: the most they may cost together.", "--count と併用: 全体の予算(米ドル)。"),
+    ),
+]
 Deadline = Annotated[
     str | None,
     typer.Option(

@@ -1,11 +1,16 @@
 """How money, moments and decisions look on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from router.cli._door import Door
 from router.contract.job import Decision, Rejected
 from router.contract.words import words
+from router.pricing import from_micros
+
+if TYPE_CHECKING:
+    from router.gateway import Finish
 
 NAMED = 6
 """How many models that are out for one reason are named; the rest is counted. `--json` has them all."""
@@ -46,6 +51,50 @@ def _together(door: Door, rejected: Iterable[Rejected]) -> list[tuple[str, str, 
         many = words(f"{len(others)} other models", f"ほかの {len(others)} モデル").in_(door.lang)
         lines.append((many, "", others[0].reason.in_(door.lang)))
     return lines
+
+
+def show_finishes(
+    door: Door, decision: Decision, count: int, finishes: "Sequence[Finish]", beyond: "Sequence[Finish]"
+) -> None:
+    """The soonest common end of many clips, then later ones that cost less; `beyond`: those a larger budget would buy."""
+    if beyond:
+        least = door.amount(from_micros(beyond[-1].micros))
+        door.say(
+            words(
+                f"The budget does not hold {count} such clips; the cheapest way costs {least}:",
+                f"この予算では {count} 本を作成できません。最も安い方法でも {least} かかります:",
+            )
+        )
+    elif not finishes:
+        door.say(
+            words(
+                f"{count} such clips cannot be made so: {decision.reason.en}",
+                f"この条件では {count} 本を作成できません: {decision.reason.ja}",
+            )
+        )
+        return
+    heads = (
+        words("done by", "完了予定"),
+        words("together", "合計"),
+        words("each", "1 本あたり"),
+        words("where", "内訳"),
+    )
+    rows = []
+    for finish in finishes or beyond:
+        known = all(share.micros is not None for share in finish.shares)
+        usd = from_micros(finish.micros) if known else None
+        each = None if usd is None else usd / count
+        where = ", ".join(f"{share.model} × {share.jobs}" for share in finish.shares)
+        rows.append((moment(finish.at), door.amount(usd), door.amount(each), where))
+    door.table(heads, rows)
+    door.say(
+        words(
+            "What others bill, failures on the way included; our own device costs its electricity. Jobs that already wait "
+            "are not counted in. To have it so, give each job --mode cheapest and that time as --deadline.",
+            "プロバイダーの請求見込み額(途中の失敗分を含む)です。自前のデバイスは電気代のみで、ここには含みません。待機中のジョブは"
+            "考慮していません。この計画で実行するには、各ジョブに --mode cheapest と、その時刻を --deadline として指定してください。",
+        )
+    )
 
 
 def show_decision(door: Door, decision: Decision) -> None:

@@ -23,7 +23,7 @@ from datetime import datetime
 
 from router.policy.answers import answer
 from router.policy.hedge import Hedge, hedges
-from router.policy.makespan import soonest
+from router.policy.makespan import Finish, Share, finishes, soonest
 from router.policy.planning import Pass
 from router.policy.reasons import MONEY_CODES, NOT_ASKED_CODES
 from router.policy.rejections import AGAIN_AFTER, PATIENT_REFUSALS
@@ -37,14 +37,17 @@ __all__ = [
     "Ask",
     "Choice",
     "Facts",
+    "Finish",
     "Hedge",
     "Learned",
     "Money",
     "OfferFacts",
     "Running",
     "Seen",
+    "Share",
     "Tried",
     "decide",
+    "finishes",
     "hedges",
     "plan",
     "plan_by",

@@ -9,8 +9,8 @@ from pydantic import BaseModel, JsonValue, PlainSerializer
 
 from router.contract.job import Attempt, Decision, Event, Job, JobError, Status, public_status
 from router.contract.words import Lang, words
-from router.gateway import Booking, ModelRow, Page, ProviderRow
-from router.result import decision_row, money, route_rows
+from router.gateway import Booking, Finish, ModelRow, Page, ProviderRow
+from router.result import decision_row, finish_row, money, route_rows
 
 Usd = Annotated[Decimal, PlainSerializer(money, return_type=str)]
 """US dollars, a plain decimal string in JSON."""
@@ -146,9 +146,12 @@ def video_list(page: Page, lang: Lang) -> VideoList:
     )
 
 
-def plan_object(decision: Decision, lang: Lang) -> dict[str, JsonValue]:
-    """Where a request would go, and why nowhere else."""
-    return decision_row(decision, lang)
+def plan_object(
+    decision: Decision, lang: Lang, finishes: Sequence[Finish] | None = None
+) -> dict[str, JsonValue]:
+    """Where a request would go, and why nowhere else; by when many could be done."""
+    row: dict[str, JsonValue] = decision_row(decision, lang)
+    return row if finishes is None else {**row, "finishes": [finish_row(finish) for finish in finishes]}
 
 
 def route_object(job: Job, bookings: Sequence[Booking], lang: Lang) -> dict[str, JsonValue]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,6 +54,17 @@ class ListQuery(BaseModel):
     project: str | None = None
     state: Status | None = None
     """Our own word for the status."""
+
+
+class PlanQuery(BaseModel):
+    """How many clips like this are wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: int | None = None
+    """Adds `finishes`: the soonest common end and later ones that cost less."""
+    budget_usd: Decimal | None = None
+    """The most they may cost together."""
 
 
 class ContentQuery(BaseModel):
@@ -129,11 +141,23 @@ async def create(request: Request, idempotency_key: Annotated[str | None, Header
 
 
 @router.post("/plan", openapi_extra=BODY)
-async def plan(request: Request) -> dict[str, JsonValue]:
-    """Where this request would go, for how much; nothing is written or spent."""
-    gateway = _gateway(request)
+async def plan(request: Request, query: Annotated[PlanQuery, Query()]) -> dict[str, JsonValue]:
+    """Where this request would go, for how much; with `count` also by when so many could be done. Nothing is written or spent."""
+    if query.count is None and query.budget_usd is not None:
+        raise InvalidRequest(
+            words(
+                "budget_usd is for many clips: give count too",
+                "budget_usd は本数(count)と併せて指定してください",
+            ),
+            param="budget_usd",
+        )
+    gateway, caller = _gateway(request), _caller(request)
     wanted = await read_request(request, max_mb=gateway.settings.server.max_upload_mb, keep=None)
-    return answers.plan_object(await gateway.plan(wanted, caller=_caller(request)), language(request.scope))
+    decision = await gateway.plan(wanted, caller=caller)
+    if query.count is None:
+        return answers.plan_object(decision, language(request.scope))
+    many = await gateway.finishes(wanted, count=query.count, budget_usd=query.budget_usd, caller=caller)
+    return answers.plan_object(decision, language(request.scope), many)
 
 
 @router.get("", response_model=answers.VideoList)

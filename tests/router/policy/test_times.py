@@ -134,6 +134,28 @@ def test_an_end_that_nothing_reaches_is_none() -> None:
     assert policy.soonest(facts(ANT), [], 0) == NOW
 
 
+def test_later_common_ends_cost_less_and_the_first_is_the_soonest_that_the_budget_buys() -> None:
+    snapshot = facts(device(), ANT)
+    jobs = [ask(n) for n in range(20)]
+    found = policy.finishes(snapshot, jobs)
+    assert [sum(share.jobs for share in finish.shares) for finish in found] == [20] * len(found)
+    bills = [finish.micros for finish in found]
+    assert len(found) >= 3
+    assert bills == sorted(bills, reverse=True)
+    assert bills[-1] == 0, "in the end our own device does all"
+    assert [finish.at for finish in found] == sorted(finish.at for finish in found)
+    middle = bills[1]
+    first = policy.finishes(snapshot, jobs, middle)[0]
+    assert first.micros <= middle
+    assert found[0].at < first.at <= found[1].at
+
+
+def test_no_common_end_where_the_budget_or_the_offers_do_not_reach() -> None:
+    assert policy.finishes(facts(ANT), [ask()], 1) == ()
+    assert policy.finishes(facts(), [ask()]) == ()
+    assert policy.finishes(facts(ANT), []) == ()
+
+
 # -- the second copy
 
 SLOW = offer("slow", "0.10", learned=replace(SURE, recent_s=(80.0,) * 89 + (800.0,) * 11))
