@@ -21,8 +21,8 @@ from router.policy import Ask, Facts, Money, OfferFacts, Seen, Tried
 from router.policy.snapshot import Learned
 from router.pricing import to_micros
 from router.purses import Purse, narrowed
+from router.rows import Inputs
 from router.settings import Settings
-from router.store import Inputs
 from router.tables import executors
 from router.windows import Windows
 

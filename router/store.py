@@ -3,8 +3,7 @@
 import hashlib
 import json
 import secrets
-import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,10 +12,9 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 
-from router.contract.backend import Operation
-from router.contract.card import Asset, InputMedia, ResolvedRequest
+from router.contract.card import ResolvedRequest
 from router.contract.errors import Conflict
 from router.contract.job import (
     ATTEMPT_TRANSITIONS,
@@ -26,15 +24,14 @@ from router.contract.job import (
     Decision,
     Event,
     Job,
-    JobError,
     Status,
 )
-from router.contract.request import FrameType, VideoRequest
+from router.contract.request import VideoRequest
 from router.contract.words import Words, words
 from router.db import Tx, from_us, to_us
+from router.rows import Inputs, attempt_of, dump_inputs, job_of, load_inputs, request_of
 from router.tables import attempts, events, jobs
 
-_WORDS = TypeAdapter(tuple[Words, ...])
 OPEN_JOBS = tuple(s.value for s in Status if not s.ended)
 OPEN_ATTEMPTS = tuple(s.value for s in AttemptStatus if not s.ended)
 _FOLLOWS = {
@@ -48,7 +45,6 @@ MOST_CREATED = 5000
 """Most jobs that `created` looks at."""
 
 Flying = tuple[str, str, str, int]
-Inputs = Mapping[FrameType | int, InputMedia]
 
 # Built once: making a statement takes longer than running it.
 _NEW_JOB = sa.insert(jobs).inline()
@@ -116,9 +112,6 @@ _EXPLAIN = (
     )
     .values(reason=sa.bindparam("text"))
 )
-_DECISION = sa.select(attempts.c.decision).where(
-    attempts.c.job_id == sa.bindparam("id"), attempts.c.n == sa.bindparam("n")
-)
 
 
 @dataclass(frozen=True)
@@ -159,7 +152,7 @@ def create(
         "id": job_id,
         "status": Status.QUEUED.value,
         "request": request.model_dump_json(exclude_defaults=True),
-        "inputs": _dump_inputs(inputs),
+        "inputs": dump_inputs(inputs),
         "seed": seed,
         "idempotency_key": idempotency_key,
         "fingerprint": print_,
@@ -171,7 +164,7 @@ def create(
     tx.conn.execute(_NEW_JOB, row)
     event(tx, job_id, None, "created", {})
     # The row as the database now has it, so that nobody needs to read it back.
-    return _job({**_NEW_ROW, **row}, ()), True
+    return job_of({**_NEW_ROW, **row}, ()), True
 
 
 def by_key(tx: Tx, idempotency_key: str, print_: str) -> Job | None:
@@ -214,8 +207,8 @@ def _with_attempts(tx: Tx, rows: Sequence[sa.RowMapping]) -> list[Job]:
     wanted: dict[str, Any] = {"id": rows[0]["id"]} if one else {"ids": [row["id"] for row in rows]}
     tries: dict[str, list[Attempt]] = defaultdict(list)
     for row in tx.conn.execute(_ATTEMPTS_OF_ONE if one else _ATTEMPTS, wanted).mappings().all():
-        tries[row["job_id"]].append(_attempt(tx, row))
-    return [_job(row, tries[row["id"]]) for row in rows]
+        tries[row["job_id"]].append(attempt_of(tx, row))
+    return [job_of(row, tries[row["id"]]) for row in rows]
 
 
 def page(
@@ -259,7 +252,7 @@ def load_waiting(tx: Tx, ids: Sequence[str]) -> list[Waiting]:
     if not ids:
         return []
     inputs = {row.id: row.inputs for row in tx.conn.execute(_INPUTS, {"ids": list(ids)})}
-    return [Waiting(job, _load_inputs(inputs[job.id])) for job in load(tx, ids)]
+    return [Waiting(job, load_inputs(inputs[job.id])) for job in load(tx, ids)]
 
 
 def touched(tx: Tx, after: int) -> set[str]:
@@ -281,12 +274,12 @@ class Created(NamedTuple):
     @property
     def request(self) -> VideoRequest:
         """As it was asked."""
-        return _request(self.request_json)
+        return request_of(self.request_json)
 
     @property
     def inputs(self) -> Inputs:
         """Its media."""
-        return _load_inputs(self.inputs_json)
+        return load_inputs(self.inputs_json)
 
 
 def created(tx: Tx, *, after: int, since: datetime) -> list[Created]:
@@ -298,7 +291,7 @@ def created(tx: Tx, *, after: int, since: datetime) -> list[Created]:
 
 def inputs_of(tx: Tx, job_id: str) -> Inputs:
     """The job's input media."""
-    return _load_inputs(tx.conn.execute(sa.select(jobs.c.inputs).where(jobs.c.id == job_id)).scalar_one())
+    return load_inputs(tx.conn.execute(sa.select(jobs.c.inputs).where(jobs.c.id == job_id)).scalar_one())
 
 
 def open_attempts(tx: Tx) -> list[tuple[str, int, str]]:
@@ -425,7 +418,7 @@ def get_attempt(tx: Tx, job_id: str, n: int) -> Attempt | None:
         .mappings()
         .one_or_none()
     )
-    return _attempt(tx, row) if row is not None else None
+    return attempt_of(tx, row) if row is not None else None
 
 
 def progress(tx: Tx, job_id: str, n: int, value: float) -> None:
@@ -534,125 +527,3 @@ def unresolved(tx: Tx) -> tuple[str, ...]:
 def micros(usd: Decimal | None) -> int | None:
     """Whole micro-dollars of an amount that has no more than six places."""
     return None if usd is None else int(usd * 1_000_000)
-
-
-# -- rows to values
-
-# Written once and never changed, read again by every poll and every plan. A decision over the whole catalogue takes
-# hundreds of times longer to parse than to look up, and some hundred kilobytes to keep.
-
-
-class _Decisions:
-    """The decisions read last, by attempt: one is written with its attempt and stays as it is."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, int, int], Decision] = OrderedDict()
-
-    def of(self, tx: Tx, job_id: str, n: int, created_at: int) -> Decision:
-        """`created_at` tells an attempt from one that was undone and made again."""
-        key = (job_id, n, created_at)
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-                return found
-        text = tx.conn.execute(_DECISION, {"id": job_id, "n": n}).scalar_one()
-        found = Decision.model_validate_json(text)
-        with self._lock:
-            self._kept[key] = found
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-        return found
-
-
-_decisions = _Decisions(128)
-"""A page of a list, and some."""
-
-
-@lru_cache(maxsize=1024)
-def _resolved(text: str) -> ResolvedRequest:
-    return ResolvedRequest.model_validate_json(text)
-
-
-@lru_cache(maxsize=1024)
-def _request(text: str) -> VideoRequest:
-    return VideoRequest.model_validate_json(text)
-
-
-@lru_cache(maxsize=1024)
-def _said(text: str) -> Words:
-    return Words.model_validate_json(text)
-
-
-def _usd(value: int | None) -> Decimal | None:
-    return None if value is None else Decimal(value) / 1_000_000
-
-
-def _at(value: int | None) -> datetime | None:
-    return None if value is None else from_us(value)
-
-
-def _attempt(tx: Tx, row: sa.RowMapping) -> Attempt:
-    return Attempt(
-        job_id=row["job_id"],
-        n=row["n"],
-        backend=row["backend"],
-        model=row["model"],
-        status=AttemptStatus(row["status"]),
-        resolved=_resolved(row["resolved"]),
-        decision=_decisions.of(tx, row["job_id"], row["n"], row["created_at"]),
-        reason=_said(row["reason"]),
-        estimate_usd=_usd(row["estimate"]),
-        reserved_usd=_usd(row["reserved"]) or Decimal(0),
-        billed_usd=_usd(row["billed"]),
-        bill_basis=row["bill_basis"],
-        operation=Operation.model_validate_json(row["operation"]) if row["operation"] else None,
-        error=JobError.model_validate_json(row["error"]) if row["error"] else None,
-        progress=row["progress"],
-        created_at=from_us(row["created_at"]),
-        sent_at=_at(row["sent_at"]),
-        accepted_at=_at(row["accepted_at"]),
-        ended_at=_at(row["ended_at"]),
-    )
-
-
-def _job(row: sa.RowMapping | Mapping[str, Any], tries: Sequence[Attempt]) -> Job:
-    return Job(
-        id=row["id"],
-        status=Status(row["status"]),
-        request=_request(row["request"]),
-        seed=row["seed"],
-        api_key=row["api_key"],
-        progress=row["progress"],
-        model=row["model"],
-        backend=row["backend"],
-        reason=_said(row["reason"]) if row["reason"] else None,
-        estimate_usd=_usd(row["estimate"]),
-        reserved_usd=sum((a.reserved_usd for a in tries if a.billed_usd is None), Decimal(0)),
-        billed_usd=sum((a.billed_usd for a in tries if a.billed_usd is not None), Decimal(0)),
-        error=JobError.model_validate_json(row["error"]) if row["error"] else None,
-        warnings=_WORDS.validate_json(row["warnings"]),
-        output=Asset.model_validate_json(row["output"]) if row["output"] else None,
-        poster=Asset.model_validate_json(row["poster"]) if row["poster"] else None,
-        details=json.loads(row["details"]),
-        cancel_requested=row["cancel_requested"],
-        in_progress_once=row["in_progress_once"],
-        attempts=tuple(tries),
-        created_at=from_us(row["created_at"]),
-        started_at=_at(row["started_at"]),
-        ended_at=_at(row["ended_at"]),
-        deleted=row["deleted"],
-    )
-
-
-def _dump_inputs(inputs: Inputs) -> str:
-    return json.dumps({str(key): media.model_dump(mode="json") for key, media in inputs.items()})
-
-
-def _load_inputs(text: str) -> Inputs:
-    return {
-        int(key) if key.isdigit() else FrameType(key): InputMedia.model_validate(value)
-        for key, value in json.loads(text).items()
-    }
