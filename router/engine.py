@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ log = logging.getLogger("understudy.engine")
 
 VERSION = "wf1"
 """Raise only when a workflow in flight could not go on with the new code (shared/engine.md, trap 2)."""
-PACE = 9.0
+PACE = 4.0
 """Rest after a planning pass, in lengths of that pass."""
 PACE_MAX_S = 1.0
 CLOCK_BACK = timedelta(seconds=2)
@@ -100,6 +100,8 @@ class _Look:
     newest: int
     wait_s: float
     waiting: Sequence[Waiting] = ()
+    running: Sequence[Waiting] = ()
+    """Running jobs of which a second copy may be worth its price."""
     facts: policy.Facts | None = None
     held: purses.Held = field(default_factory=dict)
     """What the API keys of the waiting jobs still allow."""
@@ -233,7 +235,7 @@ class Engine:
                 # A full disk or a database that went away: nothing is lost, look again.
                 log.error("planning waits: %s", error)
                 wait = 2.0
-            # Every commit wakes the planner; under a burst it may take a tenth of the time, not all of it.
+            # Every commit wakes the planner; under a burst it may take a fifth of the time, not all of it.
             await asyncio.sleep(min(PACE * (loop.time() - began), PACE_MAX_S))
             await self._db.pulse.wait(seen, wait)
 
@@ -257,6 +259,7 @@ class Engine:
         )
         for job_id, n, where in (s for s in results if s is not None):
             await self._hand_over(job_id, n, where)
+        await self._copy(look.facts, look.running, look.held)
         wakes = [c.wake_at for c in choices.values() if c.wake_at is not None]
         wait_s = TICK_S
         if wakes:
@@ -286,15 +289,39 @@ class Engine:
         if newest == planned and tx.now < until:
             return _Look(cancels, newest, (until - tx.now).total_seconds())
         waiting = self._waitlist.read(tx, newest, TOGETHER)
-        if not waiting:
+        running = self._copyable(tx)
+        if not waiting and not running:
             self._planned = (newest, tx.now + timedelta(seconds=TICK_S))
             return _Look(cancels, newest, TICK_S)
         self._arrivals.read(tx)
         recent = self._arrivals.of(tx.now)
         snapshot = facts.take(tx, self._settings, self._catalog, self._backends, recent)
-        names = {w.job.api_key for w in waiting}
+        names = {w.job.api_key for w in (*waiting, *running)}
         held = {name: purses.held(tx, self._settings, name) for name in names}
-        return _Look(cancels, newest, TICK_S, waiting, snapshot, held)
+        return _Look(cancels, newest, TICK_S, waiting, running, snapshot, held)
+
+    def _copyable(self, tx: Tx) -> list[Waiting]:
+        found = store.load_waiting(tx, store.running_to_a_deadline(tx))
+        return [w for w in found if w.job.request.preferences.allow_duplicate_spend and store.copyable(w.job)]
+
+    async def _copy(self, snapshot: policy.Facts, jobs: Sequence[Waiting], held: purses.Held) -> None:
+        """Send a second copy of each running job that allows it, where it is worth its price."""
+        running = {w.job.id: self._running(w, held) for w in jobs}
+        if not running:
+            return
+        found = await asyncio.to_thread(policy.hedges, snapshot, list(running.values()))
+        by_id = {w.job.id: w.job for w in jobs}
+        for hedge in found:
+            choice = policy.copy(snapshot, running[hedge.job], hedge)
+            if choice.resolved is not None:
+                begun = await self._begin(by_id[hedge.job], choice, store.begin_copy)
+                if begun is not None:
+                    await self._hand_over(*begun)
+
+    def _running(self, waiting: Waiting, held: purses.Held) -> policy.Running:
+        job, attempt = waiting.job, waiting.job.attempts[-1]
+        asked = facts.ask(job, waiting.inputs, self._catalog, held.get(job.api_key, ()))
+        return policy.Running(asked, attempt.model, attempt.accepted_at or attempt.created_at)
 
     async def _choices(self, snapshot: policy.Facts, asks: list[policy.Ask]) -> dict[str, Choice]:
         """One pass in a thread; a job that breaks the pass ends alone, and is not tried for ever."""
@@ -323,7 +350,9 @@ class Engine:
             await self._db.write(lambda tx: store.explain(tx, job.id, choice.decision.reason), matters=False)
         return None
 
-    async def _begin(self, job: Job, choice: Choice) -> tuple[str, int, Where] | None:
+    async def _begin(
+        self, job: Job, choice: Choice, start: Callable[..., int | None] = store.begin_attempt
+    ) -> tuple[str, int, Where] | None:
         """One transaction: the hit, the reservation, the attempt. None when something changed meanwhile."""
         resolved, reserve = choice.resolved, choice.reserve
         assert resolved is not None
@@ -335,7 +364,7 @@ class Engine:
             pace = purses.pace(tx, self._settings) if reserve else None
             if pace is not None and reserve > pace.left(tx.now):
                 return None
-            n = store.begin_attempt(tx, job, resolved, choice.decision, reserve)
+            n = start(tx, job, resolved, choice.decision, reserve)
             if n is None:
                 return None
             entry = ledger.Entry(job.id, n, job.request.project, card.backend, card.id, job.api_key)

@@ -138,6 +138,7 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable, recent: S
         recent=recent,
         demo_model=local.demo_model,
         patience_s=router.cloud_patience_s,
+        can_hedge=True,
         electricity_per_s=Decimal(str(local.watts)) / Decimal(3_600_000) * local.kwh_usd,
     )
 

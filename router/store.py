@@ -90,8 +90,28 @@ _CREATED = (
     .order_by(jobs.c.seq)
 )
 _NEWEST_JOB = sa.select(sa.func.coalesce(sa.func.max(jobs.c.seq), 0))
-_CANCEL_WANTED = sa.select(jobs.c.id).where(
-    jobs.c.cancel_requested.is_(True), jobs.c.status.in_(_words_of(OPEN_JOBS))
+_CANCEL_WANTED = sa.union(
+    sa.select(jobs.c.id).where(jobs.c.cancel_requested.is_(True), jobs.c.status.in_(_words_of(OPEN_JOBS))),
+    # A copy whose job has its clip is not needed any more.
+    sa.select(attempts.c.job_id)
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .where(attempts.c.status.in_(_words_of(OPEN_ATTEMPTS)), jobs.c.status.not_in(_words_of(OPEN_JOBS))),
+)
+_RUNNING = (
+    sa.select(jobs.c.id)
+    .where(
+        jobs.c.status == sa.literal_column(f"'{Status.RUNNING}'", sa.String),
+        jobs.c.deadline.is_not(None),
+        jobs.c.cancel_requested.is_(False),
+        # Few jobs say so; the others need not be read. In a prompt the quotes would be escaped.
+        jobs.c.request.contains('"allow_duplicate_spend":true'),
+    )
+    .order_by(jobs.c.seq)
+)
+_BESIDE = sa.select(attempts.c.status).where(
+    attempts.c.job_id == sa.bindparam("job"),
+    attempts.c.n != sa.bindparam("own"),
+    attempts.c.status.in_(_words_of(OPEN_ATTEMPTS)),
 )
 _NEWEST_EVENT = sa.select(sa.func.coalesce(sa.func.max(events.c.seq), 0))
 _IN_FLIGHT = sa.select(attempts.c.model, attempts.c.backend, attempts.c.status, attempts.c.created_at).where(
@@ -255,6 +275,16 @@ def load_waiting(tx: Tx, ids: Sequence[str]) -> list[Waiting]:
     return [Waiting(job, load_inputs(inputs[job.id])) for job in load(tx, ids)]
 
 
+def running_to_a_deadline(tx: Tx) -> list[str]:
+    """Ids of the running jobs that have a deadline and may be bought twice for it, oldest first."""
+    return list(tx.conn.execute(_RUNNING).scalars())
+
+
+def open_beside(tx: Tx, job_id: str, n: int) -> tuple[AttemptStatus, ...]:
+    """States of the job's other open attempts: there is one while a second copy is on its way."""
+    return tuple(AttemptStatus(s) for s in tx.conn.execute(_BESIDE, {"job": job_id, "own": n}).scalars())
+
+
 def touched(tx: Tx, after: int) -> set[str]:
     """Jobs with an event newer than that number."""
     return set(tx.conn.execute(_TOUCHED, {"after": after}).scalars())
@@ -303,7 +333,7 @@ def open_attempts(tx: Tx) -> list[tuple[str, int, str]]:
 
 
 def cancel_wanted(tx: Tx) -> set[str]:
-    """Jobs that somebody wants cancelled and that have not ended."""
+    """Jobs whose attempts are to stop: somebody wants that, or another attempt brought the clip."""
     return set(tx.conn.execute(_CANCEL_WANTED).scalars())
 
 
@@ -335,7 +365,6 @@ def begin_attempt(
     assert decision.chosen is not None
     n = len(job.attempts) + 1
     chosen = decision.chosen
-    estimate = micros(chosen.usd)
     moved = move_job(
         tx,
         job.id,
@@ -343,7 +372,7 @@ def begin_attempt(
         backend=chosen.backend,
         model=chosen.model,
         reason=decision.reason.model_dump_json(),
-        estimate=estimate,
+        estimate=micros(chosen.usd),
         only_if=sa.and_(
             jobs.c.cancel_requested.is_(False),
             sa.select(sa.func.count()).where(attempts.c.job_id == job.id).scalar_subquery() == n - 1,
@@ -351,9 +380,39 @@ def begin_attempt(
     )
     if not moved:
         return None
+    _add_attempt(tx, job.id, n, resolved, decision, reserved)
+    return n
+
+
+def begin_copy(tx: Tx, job: Job, resolved: ResolvedRequest, decision: Decision, reserved: int) -> int | None:
+    """A second attempt beside the one that runs; its number, or None when the job moved on meanwhile."""
+    now = get(tx, job.id)
+    if now is None or now.status is not Status.RUNNING or now.cancel_requested:
+        return None
+    if len(now.attempts) != len(job.attempts) or not copyable(now):
+        return None
+    n = len(now.attempts) + 1
+    _add_attempt(tx, job.id, n, resolved, decision, reserved)
+    return n
+
+
+def copyable(job: Job) -> bool:
+    """Whether the job's one open attempt runs alone, and did so from its begin: at most one copy is sent beside it."""
+    if not job.attempts:
+        return False
+    *earlier, last = job.attempts
+    alone = all(a.ended_at is not None and a.ended_at <= last.created_at for a in earlier)
+    return alone and last.status is AttemptStatus.RUNNING
+
+
+def _add_attempt(
+    tx: Tx, job_id: str, n: int, resolved: ResolvedRequest, decision: Decision, reserved: int
+) -> None:
+    chosen = decision.chosen
+    assert chosen is not None
     tx.conn.execute(
         sa.insert(attempts).values(
-            job_id=job.id,
+            job_id=job_id,
             n=n,
             backend=chosen.backend,
             model=chosen.model,
@@ -361,13 +420,12 @@ def begin_attempt(
             resolved=resolved.model_dump_json(),
             decision=decision.model_dump_json(),
             reason=decision.reason.model_dump_json(),
-            estimate=estimate,
+            estimate=micros(chosen.usd),
             reserved=reserved,
             created_at=tx.us,
         )
     )
-    event(tx, job.id, n, "submitting", {"backend": chosen.backend, "model": chosen.model})
-    return n
+    event(tx, job_id, n, "submitting", {"backend": chosen.backend, "model": chosen.model})
 
 
 def move_attempt(tx: Tx, job_id: str, n: int, to: AttemptStatus, **values: Any) -> bool:

@@ -217,6 +217,7 @@ def write_provider(
     once: bool = False,
     limits: str = "",
     longest_s: float | None = None,
+    typical_s: int = 2,
 ) -> str:
     """A provider with one model, `<name>/clip`, in the user's folder; returns the model's id. Clips are 5 s long."""
     rows: list[str] = [
@@ -236,7 +237,7 @@ def write_provider(
         f'lost_submit = "{lost_submit}"',
         f'failure_billed = "{failure_billed}"',
         'cancel = "running"',
-        "typical_seconds = 2",
+        f"typical_seconds = {typical_s}",
         *([f"longest_seconds = {longest_s}"] if longest_s is not None else []),
         f"limits = {{ {limits} }}",
         "as_of = 2026-11-21",

@@ -29,7 +29,7 @@ from router.contract.backend import (
     told_to_pause,
 )
 from router.contract.card import Asset, LostSubmit
-from router.contract.job import Attempt, AttemptStatus
+from router.contract.job import Attempt, AttemptStatus, Status
 from router.contract.request import Task
 from router.contract.words import words
 from router.db import Tx
@@ -146,7 +146,7 @@ class Carried(Ends):
 
         def commit(tx: Tx) -> None:
             job = store.get(tx, self.id)
-            if job is None or job.cancel_requested:
+            if job is None or job.cancel_requested or job.status.ended:
                 raise errors.Cancelled(words("cancelled before it was sent", "送信前にキャンセルされました"))
             if not store.move_attempt(tx, self.id, self.n, AttemptStatus.SENDING, sent_at=tx.us):
                 raise Taken
@@ -309,6 +309,10 @@ class Carried(Ends):
 
     async def _fetch(self, backend: Backend, look: Completed, tries: int) -> float | None:
         """Bring the clip home; seconds until the next try, None when the attempt has ended."""
+        if await self._is_spare():
+            spare = errors.Cancelled(words("the other copy was quicker", "もう一方の試行が先に完了しました"))
+            await self.cancelled(spare, accepted=True, bill=self.price_of(look))
+            return None
         await self.c.db.write(self._fetching)
         tmp = self.c.media.scratch(".mp4")
         try:
@@ -343,6 +347,11 @@ class Carried(Ends):
             await asyncio.to_thread(tmp.unlink, missing_ok=True)
         await self.completed(look, finished)
         return None
+
+    async def _is_spare(self) -> bool:
+        """Whether the job has its clip already, from another attempt."""
+        job = await self.c.db.read(lambda tx: store.get(tx, self.id))
+        return job is not None and job.status is Status.COMPLETED
 
     async def _finished(self, clip: Asset) -> Finished:
         """The clip after the steps that its request asks for."""

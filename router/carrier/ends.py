@@ -53,7 +53,7 @@ class Ends:
         bill = self.price_of(look)
         resolved = self.attempt.resolved
 
-        def commit(tx: Tx) -> None:
+        def commit(tx: Tx) -> list[str]:
             if not store.move_attempt(
                 tx,
                 self.id,
@@ -82,22 +82,29 @@ class Ends:
             accepted = self.attempt.accepted_at or self.attempt.created_at
             took = max((tx.now - accepted).total_seconds(), 0.0)
             limits.worked(tx, self.attempt.model, took, self._price_factor(bill))
-            store.move_job(
+            # A copy may have taken the job back to `running` while this clip was fetched.
+            store.move_job(tx, self.id, Status.FETCHING)
+            first = store.move_job(
                 tx,
                 self.id,
                 Status.COMPLETED,
                 progress=1.0,
+                backend=self.attempt.backend,
+                model=self.attempt.model,
+                reason=self.attempt.reason.model_dump_json(),
                 output=finished.output.model_dump_json(),
                 poster=finished.poster.model_dump_json(),
                 details=json.dumps({**look.details, **finished.details}, ensure_ascii=False),
                 warnings="[" + ",".join(w.model_dump_json() for w in told) + "]",
                 error=None,
             )
-            store.event(
-                tx, self.id, self.n, "completed", {"billed_usd": money(bill.usd), "basis": bill.basis}
-            )
+            told_of = {"billed_usd": money(bill.usd), "basis": bill.basis}
+            store.event(tx, self.id, self.n, "completed" if first else "spare", told_of)
+            spare = () if first else finished.made
+            return [asset_id for asset_id in spare if not store.asset_used(tx, asset_id)]
 
-        await self.c.db.write(commit)
+        for asset_id in await self.c.db.write(commit):
+            await self.c.media.remove(asset_id)
 
     async def failed(self, error: errors.GatewayError, *, accepted: bool, bill: Bill | None = None) -> None:
         """Book what it cost, learn from it, and give the job back to the planner unless it must stop. `bill` overrides the rule."""
@@ -138,9 +145,17 @@ class Ends:
             )
             to = self._after(error, job)
             ended: dict[str, Any] = {"error": _job_error(error)} if to is not Status.QUEUED else {}
-            store.move_job(tx, self.id, to, **ended)
+            self._leave(tx, to, **ended)
 
         await self.c.db.write(commit)
+
+    def _leave(self, tx: Tx, to: Status, **values: Any) -> None:
+        """The job's next state, unless a copy of this attempt goes on: then the job is still running."""
+        beside = store.open_beside(tx, self.id, self.n)
+        if not beside:
+            store.move_job(tx, self.id, to, **values)
+        elif AttemptStatus.RUNNING in beside:
+            store.move_job(tx, self.id, Status.RUNNING)
 
     def _after(self, error: errors.GatewayError, job: Job) -> Status:
         """Where the job goes when this attempt failed."""
@@ -150,15 +165,27 @@ class Ends:
         stops = error.next_step is errors.NextStep.STOP and not isinstance(error, errors.ServerTrouble)
         if isinstance(error, errors.ContentRejected):
             stops = not job.request.preferences.retry_refused
+        elif any(_refused_for_content(attempt) for attempt in job.attempts):
+            # Its copy was, while this attempt went on.
+            stops = stops or not job.request.preferences.retry_refused
         tries = _tries(job.attempts, self.c.catalog)
         return Status.FAILED if stops or tries >= self.c.settings.router.max_attempts else Status.QUEUED
 
-    async def cancelled(self, error: errors.GatewayError, *, accepted: bool) -> None:
-        """The provider let it go, or it was never sent."""
-        bill = self._failure_bill(error, accepted) if accepted else Bill(Decimal(0), "none")
-        text = errors.Cancelled(words("cancelled", "キャンセルされました"))
+    async def cancelled(
+        self, error: errors.GatewayError, *, accepted: bool, bill: Bill | None = None
+    ) -> None:
+        """The provider let it go, it was never sent, or its clip is not needed any more. `bill` overrides the rule."""
+        rule = self._failure_bill(error, accepted) if accepted else Bill(Decimal(0), "none")
+        bill = bill or rule
 
         def commit(tx: Tx) -> None:
+            job = store.get(tx, self.id)
+            spare = job is not None and job.status is Status.COMPLETED
+            text = errors.Cancelled(
+                words("the other copy was quicker", "もう一方の試行が先に完了しました")
+                if spare
+                else words("cancelled", "キャンセルされました")
+            )
             if not store.move_attempt(
                 tx,
                 self.id,
@@ -175,12 +202,11 @@ class Ends:
             store.event(
                 tx, self.id, self.n, "cancelled", {"billed_usd": money(bill.usd), "basis": bill.basis}
             )
-            job = store.get(tx, self.id)
             # A provider may end a task as cancelled although nobody here asked for it.
             if job is not None and job.cancel_requested:
-                store.move_job(tx, self.id, Status.CANCELLED, error=_job_error(text))
+                self._leave(tx, Status.CANCELLED, error=_job_error(text))
             else:
-                store.move_job(tx, self.id, Status.QUEUED)
+                self._leave(tx, Status.QUEUED)
 
         await self.c.db.write(commit)
 
@@ -206,7 +232,7 @@ class Ends:
             store.event(tx, self.id, self.n, "unresolved", {"reserved_usd": reserved, "detail": text.detail})
             job = store.get(tx, self.id)
             if job is not None and job.request.preferences.allow_duplicate_spend:
-                store.move_job(tx, self.id, Status.QUEUED)
+                self._leave(tx, Status.QUEUED)
             else:
                 store.move_job(tx, self.id, Status.UNRESOLVED, error=_job_error(text))
 
@@ -298,6 +324,10 @@ def _tries(attempts: Iterable[Attempt], catalog: Catalog) -> int:
         if a.error is not None and facts.free_retry(catalog.cards.get(a.model), a.error.code)
     )
     return len(accepted) - min(lost, MOST_FREE)
+
+
+def _refused_for_content(attempt: Attempt) -> bool:
+    return attempt.error is not None and attempt.error.code == errors.ContentRejected.code
 
 
 def _is_amount(usd: Decimal | None) -> TypeGuard[Decimal]:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
@@ -26,9 +26,27 @@ class Finished:
 
     output: Asset
     poster: Asset
-    details: dict[str, JsonValue] = field(default_factory=dict)
-    """`original`: id of the clip as it came, where `output` is another one; `preview`: the asset of the GIF or WebP."""
+    original: Asset | None = None
+    """The clip as it came, where `output` is another one."""
+    preview: Asset | None = None
+    """The GIF or WebP."""
     warnings: tuple[Words, ...] = ()
+
+    @property
+    def details(self) -> dict[str, JsonValue]:
+        """What the job keeps of it beside its output: `original`, an id, and `preview`, an asset."""
+        kept: dict[str, JsonValue] = {}
+        if self.original is not None:
+            kept["original"] = self.original.id
+        if self.preview is not None:
+            kept["preview"] = self.preview.model_dump(mode="json")
+        return kept
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Ids of all its files."""
+        files = (self.output, self.poster, self.original, self.preview)
+        return tuple(file.id for file in files if file is not None)
 
 
 async def finish(
@@ -71,12 +89,9 @@ async def _kept(media: MediaStore, clip: Asset, made: Processed) -> Finished:
     """Check what was made and take it into the store."""
     output = await media.adopt(made.clip) if made.clip else clip
     poster = await media.adopt(made.poster, "image") if made.poster else await media.poster(output)
-    details: dict[str, JsonValue] = {}
-    if output.id != clip.id:
-        details["original"] = clip.id
-    if made.preview:
-        details["preview"] = (await media.adopt_preview(made.preview)).model_dump(mode="json")
-    return Finished(output, poster, details, made.warnings)
+    original = clip if output.id != clip.id else None
+    preview = await media.adopt_preview(made.preview) if made.preview else None
+    return Finished(output, poster, original, preview, made.warnings)
 
 
 async def _unless_cancelled(

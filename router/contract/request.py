@@ -197,7 +197,8 @@ class Preferences(_Value):
     substitutes: Substitutes | None = None
     """Absent: `family` when a model is named, `any` when none is, or the server's `[router] substitutes`."""
     allow_duplicate_spend: bool = False
-    """Whether a second paid attempt may start while the first one's outcome is unknown."""
+    """Whether a second paid attempt may start while the first one's outcome is unknown: its answer was lost, or it still runs
+    and is likely to miss the deadline."""
     allow_unknown_price: bool = False
     """Whether a model whose price is not known may run although a cap or budget applies."""
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from router.policy.answers import answer
-from router.policy.hedge import Hedge, hedges
+from router.policy.hedge import Hedge, copy, hedges
 from router.policy.makespan import Finish, Share, finishes, soonest
 from router.policy.planning import Pass
 from router.policy.reasons import MONEY_CODES, NOT_ASKED_CODES
@@ -46,6 +46,7 @@ __all__ = [
     "Seen",
     "Share",
     "Tried",
+    "copy",
     "decide",
     "finishes",
     "hedges",

@@ -1,13 +1,17 @@
 """Whether a second, paid copy of a running job is worth its price (shared/routing.md, step 8). Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from router.contract.request import Mode, Substitutes
+from router.contract.words import words
+from router.policy.answers import answer
 from router.policy.cost import failure_rate, survival
 from router.policy.lines import Lines
 from router.policy.options import Option, Shapes
+from router.policy.planning import Pass
 from router.policy.rejections import Purse
-from router.policy.snapshot import Ask, Facts, Running
+from router.policy.snapshot import Ask, Choice, Facts, Running
 from router.policy.timeline import NOW
 
 WAITS = (1, 3, 6, 10)
@@ -24,6 +28,8 @@ class Hedge:
     """Micro-dollars, besides what the first copy holds."""
     gain_usd: float
     """Expected value less price."""
+    late: float = 1.0
+    """How likely the first copy comes too late."""
 
 
 def hedges(facts: Facts, running: Sequence[Running]) -> list[Hedge]:
@@ -57,6 +63,26 @@ def hedges(facts: Facts, running: Sequence[Running]) -> list[Hedge]:
     return found
 
 
+def copy(facts: Facts, run: Running, hedge: Hedge) -> Choice:
+    """The choice that starts this copy; without `resolved` where the offer is not free any more."""
+    request = run.ask.request
+    wish = {"backends": (hedge.model,), "mode": Mode.FASTEST, "substitutes": Substitutes.ANY}
+    narrowed = request.model_copy(
+        update={"model": None, "preferences": request.preferences.model_copy(update=wish)}
+    )
+    pass_ = Pass(facts, [replace(run.ask, request=narrowed)])
+    pass_.allot()
+    choice = answer(pass_, pass_.waiters[0])
+    percent = f"{100 * hedge.late:.0f} %"
+    why = words(
+        f"a second copy, which the job allows: {run.model} has run for "
+        f"{(facts.now - run.started_at).total_seconds():.0f} s and would be late at {percent}",
+        f"ジョブが許可した 2 つ目の試行: {run.model} は {(facts.now - run.started_at).total_seconds():.0f} 秒経過し、"
+        f"{percent} の確率で期限に遅れる見込み",
+    )
+    return replace(choice, decision=choice.decision.model_copy(update={"reason": why}))
+
+
 class Risk:
     """One running job: how likely it comes too late, and what a copy would change."""
 
@@ -87,7 +113,7 @@ class Risk:
             d = ticks * self._facts.tick_s
             if worth * (self._copy_late(option, d) - p1) < self._ends_within(d) * option.cost:
                 return None
-        return Hedge(self._ask.id, option.model, option.made.most, gain)
+        return Hedge(self._ask.id, option.model, option.made.most, gain, self.late)
 
     def _copy_late(self, option: Option, d: float) -> float:
         """P(a copy sent after `d` seconds comes late or fails)."""
