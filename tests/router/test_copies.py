@@ -23,7 +23,7 @@ from tests.router.house import ask, end, kinds, serving, until
 
 Studios = Callable[[str], Studio]
 FIRST, OTHER = "cheap", "dear"
-ALLOWED: dict[str, Any] = {"mode": "cheapest", "deadline": "60s", "allow_duplicate_spend": True}
+ALLOWED: dict[str, Any] = {"mode": "cheapest", "deadline": "19s", "allow_duplicate_spend": True}
 SAYS = Decimal("0.50")
 
 
