@@ -56,6 +56,7 @@ def generate(
     allow_drop: o.AllowDrop = None,
     post: o.Post = None,
     allow_unknown_price: o.UnknownPrice = False,
+    allow_duplicate_spend: o.DuplicateSpend = False,
     idempotency_key: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +80,7 @@ def generate(
         Wanted(
             prompt, image, end_image, duration, resolution, aspect, fps, seed, guidance, quality, camera, audio,
             negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task,
-            reference, effect, option, allow_drop, allow_unknown_price, post,
+            reference, effect, option, allow_drop, allow_unknown_price, post, allow_duplicate_spend,
         )
     )  # fmt: skip
     target = _target(out)
@@ -262,6 +263,7 @@ def plan(
     allow_drop: o.AllowDrop = None,
     post: o.Post = None,
     allow_unknown_price: o.UnknownPrice = False,
+    allow_duplicate_spend: o.DuplicateSpend = False,
     count: o.Count = None,
     budget: o.Budget = None,
     as_json: o.AsJson = False,
@@ -273,7 +275,7 @@ def plan(
         Wanted(
             prompt, image, end_image, duration, resolution, aspect, fps, seed, guidance, quality, camera, audio,
             negative, model, mode, backend, forbid, substitutes, max_usd, deadline, project, task,
-            reference, effect, option, allow_drop, allow_unknown_price, post,
+            reference, effect, option, allow_drop, allow_unknown_price, post, allow_duplicate_spend,
         )
     )  # fmt: skip
 

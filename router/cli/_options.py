@@ -193,6 +193,16 @@ AllowDrop = Annotated[
         ),
     ),
 ]
+DuplicateSpend = Annotated[
+    bool,
+    typer.Option(
+        "--allow-duplicate-spend",
+        help=t(
+            "A second paid attempt may start while the first is in doubt or likely to miss the deadline.",
+            "最初の試行の結果が不明な場合や期限に遅れそうな場合に、2 つ目の有料の試行を許可します。",
+        ),
+    ),
+]
 UnknownPrice = Annotated[
     bool,
     typer.Option(

@@ -52,6 +52,7 @@ class Wanted:
     allow_drop: Sequence[str] | None = None
     allow_unknown_price: bool = False
     post: Sequence[str] | None = None
+    allow_duplicate_spend: bool = False
 
 
 _OPTION_OF = {
@@ -102,6 +103,7 @@ def check(wanted: Wanted) -> VideoRequest:
         "deadline": wanted.deadline,
         "allow_drop": True if "all" in dropped else dropped,
         "allow_unknown_price": wanted.allow_unknown_price,
+        "allow_duplicate_spend": wanted.allow_duplicate_spend,
     }
     data = {
         "task": wanted.task,

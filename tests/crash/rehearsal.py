@@ -36,6 +36,9 @@ RUNWAY_LIMITS = """
 id = "runway/gen4.5"
 limits = { max_in_flight = 60, starts_per_day = 20000 }
 """
+COPIED = 5
+"""Every so many jobs allow a second copy."""
+DEADLINE = "15s"
 RENDER_S = 2.0
 """Longer than a server lives between two kills on average, so that each kill hits work in every state."""
 FIRST_PROGRESS_LIMIT_S = 3.0
@@ -76,6 +79,7 @@ class Rehearsal:
             "PATH": os.environ["PATH"],
             "UNDERSTUDY_HOME": str(home),
             "UNDERSTUDY_LOCAL_ENABLED": "false",
+            "UNDERSTUDY_ROUTER_VALUE_OF_DEADLINE_USD": "100000",
             "PYTHONUNBUFFERED": "1",
         }
         if url is not None:
@@ -210,11 +214,19 @@ class Rehearsal:
 
     async def _submit(self, number: int) -> None:
         await self.permits.acquire()
-        body = {
+        body: dict[str, Any] = {
             "prompt": f"clip {number}",
             "model": MODELS[number % len(MODELS)],
             "preferences": {"substitutes": "none"},
         }
+        if number % COPIED == 0:
+            # Likely to be late, by a deadline that is worth much: each gets a second copy.
+            body["preferences"] = {
+                "substitutes": "any",
+                "backends": MODELS,
+                "deadline": DEADLINE,
+                "allow_duplicate_spend": True,
+            }
         key = f"crash-{number}"
         while True:
             with suppress(httpx.HTTPError):
@@ -233,7 +245,8 @@ class Rehearsal:
         until = time.monotonic() + 180
         while time.monotonic() < until:
             jobs = await self._all_jobs()
-            if len(jobs) >= len(self.accepted) and all(job.status.ended for job in jobs):
+            ended = all(job.status.ended and all(a.status.ended for a in job.attempts) for job in jobs)
+            if len(jobs) >= len(self.accepted) and ended:
                 return
             await asyncio.sleep(0.5)
 
@@ -272,6 +285,10 @@ class Rehearsal:
         unresolved = [a for a in attempts if a.status is AttemptStatus.UNRESOLVED]
         report.add("kills", self.kills)
         report.add("attempts", len(attempts))
+        copies = [job for job in jobs if any(_is_copy(job, attempt) for attempt in job.attempts)]
+        report.add("jobs with a second copy", len(copies), bool(copies))
+        more = [job.id for job in copies if sum(_is_copy(job, a) for a in job.attempts) > 1]
+        report.add("jobs with a third", len(more), not more)
         twice = [
             task for task, n in Counter(a.operation.ref for a in settled if a.operation).items() if n > 1
         ]
@@ -338,6 +355,11 @@ class Rehearsal:
             )
             if await done.wait() != 0:
                 raise RuntimeError(f"settle {attempt.job_id} ended with {done.returncode}")
+
+
+def _is_copy(job: Job, attempt: Attempt) -> bool:
+    """Whether another attempt of the job was open when this one began."""
+    return any(a.n < attempt.n and (a.ended_at or a.created_at) > attempt.created_at for a in job.attempts)
 
 
 def psycopg_error() -> type[Exception]:

@@ -194,7 +194,7 @@ def test_every_option_reaches_the_request(cli: Cli) -> None:
         *("--negative", "blur", "--model", "veo-3.1", "--mode", "cheapest", "--backend", "fal"),
         *("--backend", "local", "--forbid", "fal/veo3.1", "--max-usd", "$0.50", "--deadline", "15m"),
         *("--project", "ads", "--task", "t2v", "--option", "fal.cfg_scale=0.5", "--option", "fal.note=hi"),
-        *("--allow-drop", "fps", "--substitutes", "any"),
+        *("--allow-drop", "fps", "--substitutes", "any", "--allow-duplicate-spend"),
         gateway=gateway,
     )
     request = gateway.requests[0]
@@ -218,6 +218,7 @@ def test_every_option_reaches_the_request(cli: Cli) -> None:
     assert (wants.mode, wants.backends, wants.forbid) == ("cheapest", ("fal", "local"), ("fal/veo3.1",))
     assert (wants.max_usd, wants.allow_drop, wants.substitutes) == (Decimal("0.50"), ("fps",), "any")
     assert wants.deadline is not None and wants.deadline.tzinfo is not None
+    assert wants.allow_duplicate_spend
 
 
 def test_a_plan_sends_its_picture_inline_and_writes_nothing(cli: Cli, tmp_path: Path) -> None:
