@@ -32,6 +32,8 @@ CLONES = 4
 """minterpolate looks ahead and ends two frames early: the last frame is fed so many times more."""
 PREVIEW_FRAMES = 300
 ORPHAN_LOOK_S = 1.0
+CODING = {"crf": "17", "preset": "medium", "x264-params": "cpu-independent=1:threads=4:sliced-threads=0"}
+"""The x264 parameters make equal frames equal bytes; local_models/_encode.py says why."""
 COPIED = frozenset({"aac", "mp3", "opus", "ac3", "eac3", "alac"})
 """Sound that an MP4 file can carry as it is."""
 
@@ -266,7 +268,7 @@ STEPS: dict[type, Callable[[Film, Any], Film]] = {Fps: _interpolated, Upscale: _
 def _write(film: Film, like: Any, audio: Any, to: Path) -> None:
     """Encode the frames; the sound's packets go in between at their times."""
     with av.open(str(to), "w", format="mp4", options={"movflags": "+faststart"}) as box:
-        stream: Any = box.add_stream("libx264", rate=film.rate, options={"crf": "17", "preset": "medium"})
+        stream: Any = box.add_stream("libx264", rate=film.rate, options=CODING)
         stream.width, stream.height, stream.pix_fmt = film.width // 2 * 2, film.height // 2 * 2, "yuv420p"
         stream.time_base = 1 / film.rate
         for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
