@@ -106,7 +106,7 @@ def generate(
             if target is not None:
                 clip = await asyncio.to_thread(_copy, clip, target, job.id)
             if target is not None and preview is not None:
-                beside = target if target.is_dir() else target.with_suffix(preview.suffix)
+                beside = _beside(target, preview.suffix)
                 preview = await asyncio.to_thread(_copy, preview, beside, job.id)
             return job, clip, preview
 
@@ -133,6 +133,14 @@ def _target(out: Path | None) -> Path | None:
             )
         )
     return out
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """Where the preview goes: beside the clip under its name, whatever ending that was given."""
+    if target.is_dir():
+        return target
+    preview = target.with_suffix(suffix)
+    return preview if preview != target else target.with_name(f"{target.stem}-preview{suffix}")
 
 
 def _copy(clip: Path, target: Path, job_id: str) -> Path:
