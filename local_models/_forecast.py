@@ -222,7 +222,8 @@ class Forecaster:
             text_b=lies_here.text_b,
             vae_b=lies_here.vae_b,
             image_b=lies_here.image_b,
-            quantised=any(part.form == "gguf" for part in weights.parts.values()),
+            packed_bytes=lies_here.packed_bytes,
+            lora_b=lies_here.lora_b,
         )
 
     def _inspected(self, card: ModelCard) -> Weights | None:

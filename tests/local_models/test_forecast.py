@@ -112,8 +112,15 @@ def test_a_gguf_file_is_reckoned_as_such_before_it_is_fetched(name: str) -> None
     billions = CARDS[name].local
     assert billions is not None
     assert billions.parameters_b is not None
-    assert whole.ram_gb - packed.ram_gb == pytest.approx(billions.parameters_b * (2 - 0.68), rel=0.01)
+    loras = [file for file in CARDS[name].wire["files"] if file["to"].startswith("loras/")]
+    assert all("rank64" in file["file"] for file in loras), "what is reckoned below and by the planner"
+    # Rank 64 on 40 blocks: 0.61 GB in bf16, 0.72 GB with the two layers for an image; see `_published.py`.
+    lora_gb = len(loras) * (0.718 if "wan2.1-i2v" in name else 0.613)
+    less = billions.parameters_b * (2 - 0.68) - lora_gb
+    assert whole.ram_gb - packed.ram_gb == pytest.approx(less, rel=0.002)
     assert not packed.fp8
+    assert packed.seconds is not None and whole.seconds is not None
+    assert packed.seconds > whole.seconds, "the arithmetic is the same, and unpacking comes on top"
     fits = forecaster().forecast(CARDS[name], ClipWish(), DeviceWish(vram_gb=12, ram_gb=36))
     assert fits.fits
     assert (
