@@ -160,6 +160,7 @@ class Forecaster:
             plan=plan.word,
             dtype=plan.dtype,
             fp8=plan.layerwise_fp8,
+            packed=model.quantised,
             offload=plan.offload,
             text_encoder=plan.text_place,
             vae_tiling=plan.vae_tiling,

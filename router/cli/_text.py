@@ -22,6 +22,19 @@ def lang_of(environ: Mapping[str, str], argv: Sequence[str] = ()) -> Lang:
     return "en"
 
 
+def lang_first(argv: Sequence[str]) -> list[str]:
+    """The same words with `--lang` before the command, where the parser looks for it; what follows `--` stays."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    said, rest = list[str](), list[str]()
+    words = iter(argv[:end])
+    for word in words:
+        if word == "--lang":
+            said += [word, *[value for value in [next(words, None)] if value is not None]]
+        else:
+            (said if word.startswith("--lang=") else rest).append(word)
+    return [*said, *rest, *argv[end:]]
+
+
 HELP_LANG: Lang = lang_of(os.environ, sys.argv[1:])
 """Help is built while the commands are defined, so its language is chosen once per process."""
 

@@ -118,7 +118,7 @@ def test_a_gguf_file_is_reckoned_as_such_before_it_is_fetched(name: str) -> None
     lora_gb = len(loras) * (0.718 if "wan2.1-i2v" in name else 0.613)
     less = billions.parameters_b * (2 - 0.68) - lora_gb
     assert whole.ram_gb - packed.ram_gb == pytest.approx(less, rel=0.002)
-    assert not packed.fp8
+    assert (packed.fp8, packed.packed, whole.packed) == (False, True, False)
     assert packed.seconds is not None and whole.seconds is not None
     assert packed.seconds > whole.seconds, "the arithmetic is the same, and unpacking comes on top"
     fits = forecaster().forecast(CARDS[name], ClipWish(), DeviceWish(vram_gb=12, ram_gb=36))

@@ -289,6 +289,9 @@ def test_over_budget_is_exit_code_3_and_nothing_runs(cli: Cli) -> None:
 def test_messages_follow_the_language_of_the_reader(cli: Cli) -> None:
     assert "見つかりません" in cli("why", "vid_none", LANG="ja_JP.UTF-8").err
     assert "見つかりません" in cli("--lang", "ja", "why", "vid_none", LANG="en_US.UTF-8").err
+    assert "見つかりません" in cli("why", "vid_none", "--lang=ja", LANG="en_US.UTF-8").err
+    assert "見つかりません" in cli("why", "--lang", "ja", "vid_none", LANG="en_US.UTF-8").err
+    assert "--lang" in cli("why", "--", "--lang").err, "a name here, and there is no such job"
     assert "見つかりません" in cli("why", "vid_none", LC_ALL="ja_JP.UTF-8", LANG="en_US.UTF-8").err
     assert "There is no job" in cli("why", "vid_none", LANG="de_DE.UTF-8").err
 
