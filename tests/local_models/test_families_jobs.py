@@ -1,0 +1,136 @@
+"""Every family in every mode as the model process makes it: progress to the end, a cancel within one step, the next job."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import pytest
+
+from local_models._desk import _PHASES
+from local_models._messages import Cancel, Done, Failed, FromChild, Load, Loaded, Render, Run, Step
+from router.catalog import Catalog
+from tests.local_models.test_worker import Desk
+
+if TYPE_CHECKING:
+    from tests.local_models.random_families import Family
+    from tests.local_models.random_weights import Folders
+
+# Mochi asks for an autocast that only a card has; on the CPU its position table is in fp32 anyway.
+pytestmark = pytest.mark.filterwarnings("ignore:In CPU autocast:UserWarning")
+
+CLIP = Render("a ball", 64, 64, 17, 8, steps=4, seed=5, guidance=3.0, max_sequence_length=24)
+RECIPES = {"ltx": {"decode_timestep": 0.05, "decode_noise_scale": 0.025}}
+MODES = {
+    "wan-ti2v": ("text", "first"),
+    "wan-clip": ("first",),
+    "wan-first-last": ("both",),
+    "wan-two-experts": ("text",),
+    "wan-two-experts-image": ("first", "both"),
+    "ltx": ("text", "first", "both"),
+    "ltx2": ("text", "first", "both"),
+    "hunyuan15": ("text",),
+    "hunyuan15-i2v": ("first",),
+    "cogvideox": ("text",),
+    "cogvideox-i2v": ("first",),
+    "mochi": ("text",),
+}
+"""Text alone, with a first frame, with a first and a last one: what each flavour is made for."""
+
+
+class Noting(Desk):
+    """The model process without a process around it; it is told to stop as soon as it has told a certain step."""
+
+    stop_at: tuple[str, int] | None = None
+
+    def _send(self, message: FromChild) -> None:
+        super()._send(message)
+        if isinstance(message, Step) and (message.phase, message.done) == self.stop_at:
+            self.worker.accept(Cancel(message.ticket))
+
+
+@pytest.fixture(scope="module")
+def folders(weights: "Folders", families: "dict[str, Family]") -> dict[str, tuple[str, Path]]:
+    wan = {
+        "wan-ti2v": weights.ti2v,
+        "wan-clip": weights.clip,
+        "wan-first-last": weights.first_last,
+        "wan-two-experts": weights.two_experts,
+        "wan-two-experts-image": weights.two_experts_image,
+    }
+    others = {name: (family.module, family.folder) for name, family in families.items()}
+    return {**{name: ("wan", folder) for name, folder in wan.items()}, **others}
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Noting]:
+    yield Noting(0.0, "cpu")
+
+
+def test_no_family_and_no_mode_is_left_out(folders: dict[str, tuple[str, Path]]) -> None:
+    assert set(folders) == set(MODES)
+    served = {card.local.pipeline for card in Catalog.load().cards.values() if card.local is not None}
+    assert {f"local_models.{module}" for module, _ in folders.values()} == served
+
+
+@pytest.mark.parametrize(("name", "mode"), [(name, mode) for name, modes in MODES.items() for mode in modes])
+def test_progress_ends_at_the_end_a_cancel_takes_one_step_and_the_next_job_is_the_same_to_the_byte(
+    desk: Noting,
+    folders: dict[str, tuple[str, Path]],
+    name: str,
+    mode: str,
+    picture: Path,
+    red: Path,
+    tmp_path: Path,
+) -> None:
+    module, folder = folders[name]
+    assert isinstance(
+        desk.ask(Load(name, f"local_models.{module}", str(folder), "cpu", 64, 64, 17)), Loaded
+    ), desk.said[-1]
+    clip = replace(
+        CLIP,
+        first_frame=None if mode == "text" else str(picture),
+        last_frame=str(red) if mode == "both" else None,
+        recipe=RECIPES.get(name, {}),
+    )
+
+    def job(ticket: str, render: Render) -> FromChild:
+        desk.said.clear()
+        return desk.ask(Run(ticket, str(tmp_path / f"{ticket}.mp4"), render, name))
+
+    assert isinstance(job("first", clip), Done), desk.said[-1]
+    steps = [said for said in desk.said if isinstance(said, Step)]
+    assert list(dict.fromkeys(step.phase for step in steps)) == list(_PHASES)
+    bar = [_bar(step) for step in steps]
+    assert bar == sorted(bar), "before the desk smooths it"
+    # Of the file only its beginning is told, then Done, which is the end of the bar.
+    ends = {**{phase: end for phase, (_, end) in _PHASES.items()}, "write": _PHASES["write"][0]}
+    for phase, end in ends.items():
+        assert max(_bar(step) for step in steps if step.phase == phase) == pytest.approx(end), phase
+    assert [step.done for step in steps if step.phase == "denoise"][-4:] == [1, 2, 3, 4]
+    assert len(_frames(tmp_path / "first.mp4")) == (19 if name == "mochi" else 17)
+
+    desk.stop_at = ("denoise", 1)
+    ended = job("cancelled", replace(clip, seed=6))
+    desk.stop_at = None
+    assert isinstance(ended, Failed)
+    assert (ended.kind, ended.left) == ("cancelled", "model")
+    told = [(said.phase, said.done) for said in desk.said if isinstance(said, Step)]
+    assert told[-1] == ("denoise", 1), "no further step was made"
+    assert not list(tmp_path.glob("cancelled*"))
+
+    assert isinstance(job("again", clip), Done)
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "first.mp4").read_bytes()
+    assert isinstance(job("other", replace(clip, seed=6)), Done)
+    assert _frames(tmp_path / "other.mp4") != _frames(tmp_path / "first.mp4")
+
+
+def _frames(path: Path) -> list[bytes]:
+    with av.open(str(path)) as clip:
+        return [frame.to_ndarray(format="rgb24").tobytes() for frame in clip.decode(video=0)]
+
+
+def _bar(step: Step) -> float:
+    start, end = _PHASES[step.phase]
+    return start + (end - start) * step.done / step.total
