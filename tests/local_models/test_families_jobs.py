@@ -1,5 +1,6 @@
 """Every family in every mode as the model process makes it: progress to the end, a cancel within one step, the next job."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from local_models._desk import _PHASES
 from local_models._messages import Cancel, Done, Failed, FromChild, Load, Loaded, Render, Run, Step
 from router.catalog import Catalog
+from router.contract.request import Task
 from tests.local_models.test_worker import Desk
 
 if TYPE_CHECKING:
@@ -37,6 +39,20 @@ MODES = {
     "mochi": ("text",),
 }
 """Text alone, with a first frame, with a first and a last one: what each flavour is made for."""
+FLAVOURS = {
+    r"tiny|(fast)?wan2\.2-ti2v-5b": "wan-ti2v",
+    r"(fast)?wan2\.1-t2v.*|wan2\.2-t2v.*": "wan-two-experts",
+    r"wan2\.1-i2v.*": "wan-clip",
+    r"wan2\.2-i2v.*": "wan-two-experts-image",
+    r"ltx-video.*": "ltx",
+    r"ltx-2.*": "ltx2",
+    r"hunyuan-video-1\.5-t2v.*": "hunyuan15",
+    r"hunyuan-video-1\.5-i2v.*": "hunyuan15-i2v",
+    r"cogvideox-.b": "cogvideox",
+    r"cogvideox-5b-i2v": "cogvideox-i2v",
+    r"mochi.*": "mochi",
+}
+"""Shipped cards, by the flavour that they are."""
 
 
 class Noting(Desk):
@@ -68,10 +84,70 @@ def desk() -> Iterator[Noting]:
     yield Noting(0.0, "cpu")
 
 
+def load(desk: Noting, folders: dict[str, tuple[str, Path]], name: str) -> None:
+    module, folder = folders[name]
+    said = desk.ask(Load(name, f"local_models.{module}", str(folder), "cpu", 64, 64, 17))
+    assert isinstance(said, Loaded), said
+
+
+def clip_of(name: str, mode: str, picture: Path, red: Path) -> Render:
+    return replace(
+        CLIP,
+        first_frame=None if mode == "text" else str(picture),
+        last_frame=str(red) if mode == "both" else None,
+        recipe=RECIPES.get(name, {}),
+    )
+
+
 def test_no_family_and_no_mode_is_left_out(folders: dict[str, tuple[str, Path]]) -> None:
     assert set(folders) == set(MODES)
     served = {card.local.pipeline for card in Catalog.load().cards.values() if card.local is not None}
     assert {f"local_models.{module}" for module, _ in folders.values()} == served
+
+
+def test_every_shipped_card_offers_what_its_weights_can_use_and_nothing_else() -> None:
+    cards = [card for card in Catalog.load().cards.values() if card.local is not None]
+    for card in cards:
+        name = card.id.removeprefix("local/")
+        (flavour,) = (flavour for pattern, flavour in FLAVOURS.items() if re.fullmatch(pattern, name))
+        text, image = Task.TEXT_TO_VIDEO in card.tasks, Task.IMAGE_TO_VIDEO in card.tasks
+        offered = {
+            "text": text,
+            "first": image and not card.last_frame_alone,
+            "both": image and card.last_frame,
+        }
+        # FastWan was distilled on text alone, with weights that can use an image.
+        used = ("text",) if name.startswith("fastwan") else MODES[flavour]
+        assert {mode for mode, has in offered.items() if has} == set(used), card.id
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        (name, mode)
+        for name, modes in MODES.items()
+        for mode in ("text", "first", "both")
+        if mode not in modes
+    ],
+)
+def test_a_frame_that_the_weights_do_not_use_or_lack_is_said_before_the_first_step(
+    desk: Noting,
+    folders: dict[str, tuple[str, Path]],
+    name: str,
+    mode: str,
+    picture: Path,
+    red: Path,
+    tmp_path: Path,
+) -> None:
+    load(desk, folders, name)
+    desk.said.clear()
+    clip = clip_of(name, mode, picture, red)
+    ended = desk.ask(Run("t", str(tmp_path / "t.mp4"), clip, name))
+    assert isinstance(ended, Failed)
+    assert "This model" in ended.en
+    assert "画像" in ended.ja or "フレーム" in ended.ja
+    assert ended.left == "model"
+    assert not [said for said in desk.said if isinstance(said, Step) and said.phase != "encode"]
 
 
 @pytest.mark.parametrize(("name", "mode"), [(name, mode) for name, modes in MODES.items() for mode in modes])
@@ -84,16 +160,8 @@ def test_progress_ends_at_the_end_a_cancel_takes_one_step_and_the_next_job_is_th
     red: Path,
     tmp_path: Path,
 ) -> None:
-    module, folder = folders[name]
-    assert isinstance(
-        desk.ask(Load(name, f"local_models.{module}", str(folder), "cpu", 64, 64, 17)), Loaded
-    ), desk.said[-1]
-    clip = replace(
-        CLIP,
-        first_frame=None if mode == "text" else str(picture),
-        last_frame=str(red) if mode == "both" else None,
-        recipe=RECIPES.get(name, {}),
-    )
+    load(desk, folders, name)
+    clip = clip_of(name, mode, picture, red)
 
     def job(ticket: str, render: Render) -> FromChild:
         desk.said.clear()
