@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +24,9 @@ from router.contract.forecast import CalibratedDevice, Calibration, ClipWish, De
 from router.contract.words import Words, words
 from tests.committing import committing
 from tests.local_models.conftest import OneImage, card, request
+
+if TYPE_CHECKING:
+    from tests.local_models.random_weights import Folders
 
 CARDS = {name: row for name, row in Catalog.load().cards.items() if row.backend == "local"}
 TI2V = CARDS["local/wan2.2-ti2v-5b"]
@@ -214,6 +217,23 @@ def test_an_unknown_model_without_weights_is_refused() -> None:
         Forecaster({row.id: row}, lambda _: Path("/nowhere"), "auto", None).forecast(
             row, ClipWish(), DeviceWish(vram_gb=12)
         )
+
+
+def test_damaged_weights_are_told_and_reckoned_by_what_was_published(
+    weights: "Folders", copied: Callable[[Path], Path]
+) -> None:
+    folder = copied(weights.ti2v)
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    own = card("mine", folder)
+    there = Forecaster({own.id: own, TI2V.id: TI2V}, lambda _: folder, "auto", None)
+    with pytest.raises(errors.UnsupportedRequest, match="incomplete or damaged") as caught:
+        there.forecast(own, ClipWish(), DeviceWish(vram_gb=12))
+    assert "ダウンロード" in caught.value.message.ja
+    told = there.forecast(TI2V, ClipWish(), DeviceWish(vram_gb=12))
+    assert told.fits
+    assert "incomplete or damaged" in told.notes[0].en
+    assert not forecaster().forecast(TI2V, ClipWish(), DeviceWish(vram_gb=12)).notes, "nothing lies there"
 
 
 def test_the_table_has_every_model_on_every_size_and_no_peak_above_its_card() -> None:
