@@ -1,6 +1,7 @@
 """What may be done to a finished clip: the steps as data, what they make of real files, and that they end when told."""
 
 import asyncio
+import json
 import math
 import sys
 from array import array
@@ -131,9 +132,11 @@ def film(
     sound: bool = False,
     codec: str = "libx264",
     over: Image.Image | None = None,
+    about: dict[str, str] | None = None,
 ) -> Path:
     """A clip that gets brighter by 8 with every frame, at 12 frames per second; or one that moves over a picture."""
     with av.open(str(path), "w", format="matroska" if path.suffix == ".mkv" else "mp4") as box:
+        box.metadata.update(about or {})
         stream: Any = box.add_stream(codec, rate=RATE)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         tone: Any = (
@@ -234,6 +237,24 @@ async def test_steps_follow_each_other_in_one_encode(tmp_path: Path, into: Path)
     assert (after.frames, after.rate, after.size) == (2 * 48 - 2, Fraction(24), (192, 128))
     with Image.open(made.preview) as picture:
         assert picture.size == (48, 32)
+
+
+@pytest.mark.parametrize("comment", ['{"seed": 7, "prompt": "赤い円"}', "made by hand", "[1]", None])
+async def test_what_the_clip_says_of_itself_stays_with_what_was_done_to_it(
+    tmp_path: Path, into: Path, comment: str | None
+) -> None:
+    source = film(tmp_path / "a.mp4", 4, about={"title": "円", **({"comment": comment} if comment else {})})
+    made = (await done(source, into, "upscale=2", "loop")).clip
+    assert made is not None
+    with av.open(str(made)) as box:
+        assert box.metadata["title"] == "円"
+        found = box.metadata.get("comment")
+    if comment is None or not comment.startswith("{"):
+        assert found == comment
+    else:
+        assert found is not None
+        steps = [{"do": "upscale", "factor": 2.0}, {"do": "loop", "style": "boomerang", "fade_s": 0.5}]
+        assert json.loads(found) == {"seed": 7, "prompt": "赤い円", "post": steps}
 
 
 async def test_the_same_steps_on_the_same_clip_are_the_same_bytes(

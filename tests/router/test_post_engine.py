@@ -202,7 +202,10 @@ def test_the_command_line_takes_steps_and_copies_the_preview(
         assert picture.format == "GIF"
     assert said.out.splitlines()[-2:] == [str(tmp_path / "fox.mp4"), str(tmp_path / "fox.gif")]
     asked[-1] = str(tmp_path / "wolf.gif")
-    assert main([*asked, "--post", "gif"], environ=environ) == 0
+    assert main([*asked, "--post", "gif", "--post", "poster=0.1"], environ=environ) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "wolf.jpg")
+    with Image.open(tmp_path / "wolf.jpg") as picture:
+        assert picture.format == "JPEG"
     assert (tmp_path / "wolf.gif").read_bytes() == bytes_of(clip_file), (
         "the clip is not overwritten by its preview"
     )
