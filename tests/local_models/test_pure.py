@@ -154,8 +154,10 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from local_models._clip import Sound
+from local_models import _encode
 from local_models._encode import write_mp4
 
+_encode.ONE_THREAD_BYTES = 1_000_000  # the largest of the clips is written as a large one
 if sys.argv[2] == "one CPU" and hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 for width, height, count in ((32, 32, 9), (70, 50, 17), (412, 232, 12)):
