@@ -20,7 +20,7 @@ from router.cli import (
 )
 from router.cli._app import app
 from router.cli._door import BAD_REQUEST, INTERRUPTED, Door, OpenGateway, set_up_logging
-from router.cli._text import lang_first, lang_of
+from router.cli._text import lang_first, lang_of, usage_in_japanese
 from router.contract.errors import GatewayError
 from router.contract.words import words
 
@@ -62,7 +62,7 @@ def main(
         door.error(
             words(
                 f"{text} See: understudy --help",
-                f"コマンドの指定に誤りがあります: {text}(使い方: understudy --help)",
+                f"{usage_in_japanese(text)}(使い方: understudy --help)",
             ),
             "usage",
         )
