@@ -270,10 +270,26 @@ def _faded(film: Film, fade: int) -> Iterator[Any]:
             f"loop=crossfade: a clip of {count} frames is too short to fade over {fade}",
             f"loop=crossfade: 動画が {count} フレームしかなく、{fade} フレームのクロスフェードには短すぎます",
         )
-    made: Any = av.VideoFrame
     for number, (ends, begins) in enumerate(zip(tail, head, strict=True), 1):
-        mixed = Image.blend(ends.to_image(), begins.to_image(), number / (fade + 1))
-        yield made.from_image(mixed)
+        yield _mixed(ends, begins, number / (fade + 1))
+
+
+def _mixed(one: Any, other: Any, share: float) -> Any:
+    """Plane by plane: a way through RGB and back would take another colour matrix than the frames beside it have."""
+    one, other = one.reformat(format="yuv420p"), other.reformat(format="yuv420p")
+    made: Any = av.VideoFrame(one.width, one.height, "yuv420p")
+    made.color_range, made.colorspace = one.color_range, one.colorspace
+    for to, first, second in zip(made.planes, one.planes, other.planes, strict=True):
+        whole = Image.new("L", (to.line_size, to.height))
+        whole.paste(Image.blend(_picture(first), _picture(second), share))
+        to.update(whole.tobytes())
+    return made
+
+
+def _picture(plane: Any) -> Image.Image:
+    """Without what pads its lines."""
+    padded = Image.frombytes("L", (plane.line_size, plane.height), bytes(plane))
+    return padded.crop((0, 0, plane.width, plane.height))
 
 
 STEPS: dict[type, Callable[[Film, Any], Film]] = {Fps: _interpolated, Upscale: _upscaled, Loop: _looped}

@@ -230,6 +230,41 @@ async def test_a_crossfade_ends_where_it_begins(tmp_path: Path, into: Path) -> N
     assert sound == pytest.approx(whole - 0.5, abs=0.1)
 
 
+@pytest.mark.parametrize(("pixels", "matrix"), [("yuv420p", 1), ("yuv420p", 5), ("yuvj420p", 1)])
+@pytest.mark.parametrize("step", ["loop=crossfade", "loop", "upscale=1.5", "fps=24"])
+async def test_no_step_changes_the_colours(
+    tmp_path: Path, into: Path, pixels: str, matrix: int, step: str
+) -> None:
+    """Also within the clip: a faded frame that is a shade off would flash at every repetition."""
+    source = tmp_path / "a.mp4"
+    with av.open(str(source), "w") as box:
+        stream: Any = box.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, pixels
+        whole = 2 if pixels == "yuvj420p" else 1
+        stream.codec_context.color_range, stream.codec_context.colorspace = whole, matrix
+        for _ in range(24):
+            frame: Any = av.VideoFrame(*SIZE, pixels)
+            frame.color_range, frame.colorspace = whole, matrix
+            for plane, level in zip(frame.planes, (90, 100, 190), strict=True):
+                plane.update(bytes([level]) * (plane.line_size * plane.height))
+            box.mux(stream.encode(frame))
+        box.mux(stream.encode())
+    made = (await done(source, into, step)).clip
+    assert made is not None
+    (before,) = colours(source)
+    for found in colours(made):
+        assert found == pytest.approx(before, abs=1)
+
+
+def colours(path: Path) -> set[tuple[int, ...]]:
+    """The colour in the middle of each frame as a player shows it, and how the file says it is to be read."""
+    with av.open(str(path)) as box:
+        stream = box.streams.video[0]
+        shown = {frame.to_image().getpixel((20, 20)) for frame in box.decode(stream)}
+        said = stream.codec_context.color_range, stream.codec_context.colorspace
+    return {(*pixel, *(int(code) for code in said)) for pixel in shown}  # type: ignore[misc]
+
+
 async def test_steps_follow_each_other_in_one_encode(tmp_path: Path, into: Path) -> None:
     made = await done(film(tmp_path / "a.mp4"), into, "fps=24", "upscale=2", "loop", "webp=48")
     assert made.clip is not None and made.preview is not None
