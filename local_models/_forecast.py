@@ -84,6 +84,7 @@ class Forecaster:
             except CalibrationBroken as error:
                 self._notes.append(error.message)
         self._weights: dict[str, Weights | None] = {}
+        self._damaged: dict[str, Words] = {}
 
     def forecast(self, card: ModelCard, wish: ClipWish, device: DeviceWish) -> Forecast:
         """The answer to `models plan`. Raises InvalidRequest for an impossible device, UnsupportedRequest for a clip that
@@ -138,7 +139,7 @@ class Forecaster:
     def _forecast(self, card: ModelCard, clip: Clip, target: Target, *, nearest: bool) -> Forecast:
         model = self._numbers(card, clip)
         if model is None:
-            raise UnsupportedRequest(no_numbers(card), param="model")
+            raise UnsupportedRequest(self._damaged.get(card.id, no_numbers(card)), param="model")
         facts = target.facts
         model = replace(model, peak_factor=self.peak_factor(card, facts.name))
         plan = plans(model, facts)[0]
@@ -160,6 +161,7 @@ class Forecaster:
             plan=plan.word,
             dtype=plan.dtype,
             fp8=plan.layerwise_fp8,
+            packed=model.quantised,
             offload=plan.offload,
             text_encoder=plan.text_place,
             vae_tiling=plan.vae_tiling,
@@ -171,7 +173,7 @@ class Forecaster:
             basis=basis if why is None else "unknown",
             basis_detail=basis_words(basis, facts.name, row, anchor),
             not_chosen=not_chosen(model, plan, facts),
-            notes=(*self._notes, *busy_words(facts, target.total_gb)),
+            notes=(*self._notes, *self._about_weights(card), *busy_words(facts, target.total_gb)),
         )
 
     def _why_not(self, card: ModelCard, model: ModelNumbers, plan: LoadPlan, target: Target) -> Words | None:
@@ -222,16 +224,26 @@ class Forecaster:
             text_b=lies_here.text_b,
             vae_b=lies_here.vae_b,
             image_b=lies_here.image_b,
-            quantised=any(part.form == "gguf" for part in weights.parts.values()),
+            packed_bytes=lies_here.packed_bytes,
+            lora_b=lies_here.lora_b,
         )
 
     def _inspected(self, card: ModelCard) -> Weights | None:
         if card.id not in self._weights:
+            folder: Path | None = None
             try:
-                self._weights[card.id] = inspect(self._directory(card))
-            except WeightsBroken:
+                folder = self._directory(card)
+                self._weights[card.id] = inspect(folder)
+            except WeightsBroken as error:
                 self._weights[card.id] = None
+                if folder is not None and folder.is_dir():
+                    self._damaged[card.id] = error.message
         return self._weights[card.id]
+
+    def _about_weights(self, card: ModelCard) -> tuple[Words, ...]:
+        """Weights that lie here and could not be loaded."""
+        found = self._damaged.get(card.id)
+        return () if found is None else (found,)
 
     def _known(self) -> Iterable[ModelCard]:
         """The cards that can be reckoned."""

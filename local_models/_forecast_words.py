@@ -170,10 +170,12 @@ def _why(option: Option, facts: DeviceFacts, mine: float) -> Words:
             f"needs {plan.ram_gb:.0f} GB of host memory, there are {facts.ram_gb or 0:.0f}",
             f"メインメモリが {plan.ram_gb:.0f} GB 必要(搭載 {facts.ram_gb or 0:.0f} GB)",
         )
-    share = f"{max(option.seconds / mine - 1, 0.0):.0%}"
-    return words(
-        f"about {share} slower, or as fast and less exact", f"約 {share} 遅い、または同速で精度が低い"
-    )
+    slower = option.seconds / mine - 1
+    if slower >= 0.005:
+        return words(f"about {slower:.0%} slower", f"約 {slower:.0%} 遅い")
+    if plan.layerwise_fp8:
+        return words("no faster, and less exact", "速度は同じで精度が低い")
+    return words("no faster", "速度は同じ")
 
 
 def _never(model: ModelNumbers) -> tuple[NotChosen, ...]:

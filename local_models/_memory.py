@@ -179,7 +179,7 @@ def _plan(
 
 def peak_gb(model: ModelNumbers, plan: LoadPlan) -> float:
     """The most memory of the card that this plan should need, in GB."""
-    transformer = model.transformer_b * (1 if plan.layerwise_fp8 else 2)
+    transformer = model.transformer_gb(fp8=plan.layerwise_fp8)
     vae, image = 2 * model.vae_b, 2 * model.image_b
     denoise, decode = _denoise_gb(model), _decode_gb(model, plan)
     text = _text_gb(model, plan)
@@ -202,7 +202,7 @@ def beside_gb(model: ModelNumbers, plan: LoadPlan) -> float | None:
 
     With whole components coming and going (`model`), only one of them may be at work.
     """
-    transformer = model.transformer_b * (1 if plan.layerwise_fp8 else 2)
+    transformer = model.transformer_gb(fp8=plan.layerwise_fp8)
     fixed, decode = 2 * (model.vae_b + model.image_b), _decode_gb(model, plan)
     denoise, text = _denoise_gb(model), _text_gb(model, plan)
     match plan.offload:
@@ -227,8 +227,8 @@ def _text_gb(model: ModelNumbers, plan: LoadPlan) -> float:
 
 def _ram_gb(model: ModelNumbers) -> float:
     """Components are read in bf16 before they are cast or moved; streamed weights then stay there, pinned."""
-    parts = model.transformer_b * model.experts + model.text_b + model.vae_b + model.image_b
-    return round(2 * parts + HOST_GB, 2)
+    transformers = model.transformer_gb() * model.experts
+    return round(transformers + 2 * (model.text_b + model.vae_b + model.image_b) + HOST_GB, 2)
 
 
 def _denoise_gb(model: ModelNumbers) -> float:

@@ -46,10 +46,23 @@ class ModelNumbers:
     tile_pixels: int = TILE_PIXELS
     streams_text: bool = True
     """Whether this pipeline's `load` can group-offload the text encoder (`LoadPlan.text_streamed`)."""
-    quantised: bool = False
-    """Whether the transformer's weights are packed already (GGUF): `transformer_b` then counts two bytes each."""
+    packed_bytes: float | None = None
+    """Bytes per parameter of a transformer whose weights are packed already (GGUF); None: plain ones."""
+    lora_b: float = 0.0
+    """Of one expert's LoRA that stays beside packed weights; with plain ones it is merged."""
     peak_factor: float = 1.0
     """Measured peak by predicted peak on this device; 1 where nothing was measured."""
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the transformer's weights can be neither cast nor merged with anything."""
+        return self.packed_bytes is not None
+
+    def transformer_gb(self, *, fp8: bool = False) -> float:
+        """One expert's weights as they rest, with what stays beside them; a LoRA is kept in bf16."""
+        if self.packed_bytes is not None:
+            return self.transformer_b * self.packed_bytes + 2 * self.lora_b
+        return self.transformer_b * (1 if fp8 else 2)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,12 @@ def numbers_of(weights: Weights, size: tuple[int, int, int], **family: Any) -> M
     """`size`: width, height and frames of the largest clip that must fit; `family`: what only its code knows."""
     width, height, frames = size
     parts = weights.parts
+    transformer = transformer_of(weights)
+    packed = transformer.form == "gguf"
     return ModelNumbers(
-        transformer_b=_transformer_billions(transformer_of(weights)),
+        transformer_b=transformer.parameters / 1e9,
+        packed_bytes=transformer.stored_bytes / transformer.parameters if packed else None,
+        lora_b=max(weights.lora_parameters.values(), default=0) / 1e9 if packed else 0.0,
         experts=sum(name in parts for name in ("transformer", "transformer_2")),
         text_b=_billions(parts, _TEXT),
         vae_b=_billions(parts, _DECODERS),
@@ -38,11 +42,6 @@ def numbers_of(weights: Weights, size: tuple[int, int, int], **family: Any) -> M
 def width_of(config: Mapping[str, Any]) -> int:
     """Width of a transformer: heads times what each one holds."""
     return int(config["num_attention_heads"]) * int(config["attention_head_dim"])
-
-
-def _transformer_billions(part: Part) -> float:
-    """The planner reckons two bytes per parameter; of a quantised file the bytes are known, so they are said in twos."""
-    return (part.stored_bytes / 2 if part.form == "gguf" else part.parameters) / 1e9
 
 
 def _billions(parts: Mapping[str, Part], names: tuple[str, ...]) -> float:

@@ -53,7 +53,8 @@ class Pipe:
             yield module
             for child in module.modules():
                 if isinstance(child, torch.nn.ModuleList):
-                    yield from child
+                    # Mochi's VAE keeps None where a block has no attention.
+                    yield from (part for part in child if part is not None)
 
     def settle(self) -> None:
         """After a run, ended early or not: what was moved to the device goes back under offload.

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 
 from local_models._numbers import TILE_PIXELS, ModelNumbers, tokens
 from local_models._speed import Anchor
-from local_models._weights import Weights
+from local_models._weights import LORAS, Weights
 from router.contract.card import ModelCard
 
 GGUF_BYTES: dict[str, float] = {"q4_k_m": 0.68}
 """Bytes per parameter of a whole file: 9.65 GB for 14.288 B (QuantStack, Wan2.2-A14B), 11.3 GB for 16.395 B (city96,
 Wan2.1-I2V-14B); some tensors stay in 16 bits (sizes as people list them, looked up 2026-11-26)."""
+LORA_RANK = 64
+"""Of the lightx2v LoRAs that the catalogue pairs with GGUF files; their names say so."""
 WHOLE_CLIP = 10_000
 """For a VAE that decodes all frames of a tile at once."""
 UMT5_B, T5_B = 5.681, 4.762
@@ -174,8 +176,18 @@ def packed(card: ModelCard, numbers: ModelNumbers) -> ModelNumbers:
     size = next((GGUF_BYTES[kind] for kind in kinds if kind in GGUF_BYTES), None)
     if size is None:
         return numbers
-    # The planner counts two bytes per parameter.
-    return replace(numbers, transformer_b=numbers.transformer_b * size / 2, quantised=True)
+    lora = any(str(file["to"]).startswith(f"{LORAS}/") for file in card.wire.get("files", ()))
+    return replace(numbers, packed_bytes=size, lora_b=_lora_billions(numbers) if lora else 0.0)
+
+
+def _lora_billions(numbers: ModelNumbers) -> float:
+    """Two thin matrices per linear layer: four each of self and cross attention, two more for an image, two of the FFN.
+
+    0.61 GB in bf16 for 14B, 0.72 GB with an image; the files are listed as 0.6 to 0.7 GB (fact sheet, 2026-11-19).
+    """
+    square = 8 + 2 * (numbers.image_b > 0)
+    per_layer = LORA_RANK * (square * 2 * numbers.dim + 2 * (numbers.dim + numbers.ffn))
+    return numbers.layers * per_layer / 1e9
 
 
 def published(card: ModelCard) -> Published | None:

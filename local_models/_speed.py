@@ -100,7 +100,7 @@ def clip_seconds(
     model: ModelNumbers, plan: LoadPlan, factor: float = 1.0, anchor: Anchor | None = None
 ) -> float:
     """Seconds of one clip with a new prompt, the model being loaded."""
-    transformer = model.transformer_b * 1e9 * (1 if plan.layerwise_fp8 else 2)
+    transformer = model.transformer_gb(fp8=plan.layerwise_fp8) * 1e9
     unpacking = QUANTISED_COST if model.quantised else FP8_COST if plan.layerwise_fp8 else 1.0
     one = pass_seconds(model, factor, anchor) * unpacking
     moved = 0.0

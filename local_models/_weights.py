@@ -57,6 +57,8 @@ class Weights:
     parts: dict[str, Part]
     loras: dict[str, Path] = field(default_factory=dict)
     """By the transformer they belong to."""
+    lora_parameters: dict[str, int] = field(default_factory=dict)
+    """The same."""
 
 
 def inspect(directory: Path) -> Weights:
@@ -82,11 +84,12 @@ def inspect(directory: Path) -> Weights:
         raise damaged(name, "model_index.json")
     loras = {part: directory / LORAS / f"{part}.safetensors" for part in ("transformer", "transformer_2")}
     there = {part: file for part, file in loras.items() if file.exists()}
+    counted: dict[str, int] = {}
     for part, file in there.items():
         if part not in parts:
             raise damaged(name, f"{LORAS}/{file.name}")
-        _parameters(file, name)
-    return Weights(directory, index, parts, there)
+        counted[part] = _parameters(file, name)[0]
+    return Weights(directory, index, parts, there, counted)
 
 
 def damaged(name: str, what: str) -> WeightsBroken:

@@ -560,8 +560,8 @@ def _give_up(tx: Tx, job: Job, choice: Choice) -> None:
     code = "budget_exceeded" if _about_money(choice) else "unsupported_request"
     if last is not None:
         text = words(
-            f"{last.message.en}; then {choice.decision.reason.en}",
-            f"{last.message.ja}。その後: {choice.decision.reason.ja}",
+            f"{last.message.en.rstrip('.')}; then {choice.decision.reason.en}",
+            f"{last.message.ja.rstrip('。')}。その後: {choice.decision.reason.ja}",
         )
         error = JobError(code=last.code, message=text, backend=last.backend, detail=last.detail)
     else:

@@ -64,11 +64,11 @@ class Forecasts:
                 ),
                 param="model",
             )
-        known = ", ".join(card.id for card in self._catalog.cards.values() if card.local is not None)
+        known = sorted(card.id for card in self._catalog.cards.values() if card.local is not None)
         raise NotFound(
             words(
-                f"there is no model {model!r}. Local models: {known}",
-                f"モデル {model!r} はありません。ローカルモデル: {known}",
+                f"there is no model {model!r}. Local models: {', '.join(known)}",
+                f"モデル {model!r} はありません。ローカルモデル: {'、'.join(known)}",
             ),
             param="model",
         )

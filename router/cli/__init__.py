@@ -20,7 +20,7 @@ from router.cli import (
 )
 from router.cli._app import app
 from router.cli._door import BAD_REQUEST, INTERRUPTED, Door, OpenGateway, set_up_logging
-from router.cli._text import lang_of
+from router.cli._text import lang_first, lang_of, usage_in_japanese
 from router.contract.errors import GatewayError
 from router.contract.words import words
 
@@ -48,7 +48,7 @@ def main(
     open_gateway: OpenGateway | None = None,
 ) -> int:
     """Run one command; its exit code: 0 done, 1 failed, 2 bad request, 3 over budget, 4 unresolved, 130 interrupted."""
-    words_of_command = list(sys.argv[1:] if argv is None else argv)
+    words_of_command = lang_first(sys.argv[1:] if argv is None else argv)
     env = os.environ if environ is None else environ
     door = Door(environ=env, lang=lang_of(env, words_of_command), json="--json" in words_of_command)
     if open_gateway is not None:
@@ -62,7 +62,7 @@ def main(
         door.error(
             words(
                 f"{text} See: understudy --help",
-                f"コマンドの指定に誤りがあります: {text}(使い方: understudy --help)",
+                f"{usage_in_japanese(text)}(使い方: understudy --help)",
             ),
             "usage",
         )

@@ -18,6 +18,7 @@ from router.cli._show import show_decision, show_finishes
 from router.cli._text import t
 from router.contract.errors import BudgetExceeded, ContentRejected, InvalidRequest, UnsupportedRequest
 from router.contract.job import Decision, Job, Status
+from router.contract.post import Poster
 from router.contract.words import words
 from router.result import decision_row, finish_row, job_row
 
@@ -88,7 +89,7 @@ def generate(
     submitted: list[Job] = []
     elsewhere = False
 
-    async def work() -> tuple[Job, Path | None, Path | None]:
+    async def work() -> tuple[Job, Path | None, dict[str, Path]]:
         nonlocal elsewhere
         from router.gateway import EngineRole
 
@@ -102,22 +103,26 @@ def generate(
             finally:
                 elsewhere = not gateway.engine_here
             if job.status is not Status.COMPLETED or job.deleted:
-                return job, None, None
+                return job, None, {}
             clip, _ = await gateway.content(job.id)
-            preview = (await gateway.content(job.id, "preview"))[0] if job.preview else None
+            stills: dict[str, Path] = {}
+            if job.preview:
+                stills["preview"] = (await gateway.content(job.id, "preview"))[0]
+            if job.poster and any(isinstance(step, Poster) for step in job.request.post):
+                stills["poster"] = (await gateway.content(job.id, "thumbnail"))[0]
             if target is not None:
                 clip = await asyncio.to_thread(_copy, clip, target, job.id)
-            if target is not None and preview is not None:
-                beside = target if target.is_dir() else target.with_suffix(preview.suffix)
-                preview = await asyncio.to_thread(_copy, preview, beside, job.id)
-            return job, clip, preview
+                for name, still in stills.items():
+                    beside = _beside(target, name, still.suffix)
+                    stills[name] = await asyncio.to_thread(_copy, still, beside, job.id)
+            return job, clip, stills
 
     try:
-        job, clip, preview = door.run(work())
+        job, clip, stills = door.run(work())
     except KeyboardInterrupt:
         _interrupted(door, submitted[0] if submitted else None, elsewhere)
         door.stop(INTERRUPTED)
-    _show(door, job, clip, preview)
+    _show(door, job, clip, stills)
     door.stop(_code_of(job))
 
 
@@ -135,6 +140,14 @@ def _target(out: Path | None) -> Path | None:
             )
         )
     return out
+
+
+def _beside(target: Path, name: str, suffix: str) -> Path:
+    """Where a preview or poster goes: beside the clip under its name, whatever ending that was given."""
+    if target.is_dir():
+        return target
+    still = target.with_suffix(suffix)
+    return still if still != target else target.with_name(f"{target.stem}-{name}{suffix}")
 
 
 def _copy(clip: Path, target: Path, job_id: str) -> Path:
@@ -193,13 +206,13 @@ def _code_of(job: Job) -> int:
     )
 
 
-def _show(door: Door, job: Job, clip: Path | None, preview: Path | None) -> None:
+def _show(door: Door, job: Job, clip: Path | None, stills: dict[str, Path]) -> None:
     """The ended job: one JSON object, or a few lines for a person."""
     for warning in job.warnings:
         door.note(warning, style="yellow")
     if door.json:
         row = job_row(job, door.lang, file=str(clip) if clip else None)
-        door.value({**row, "preview": str(preview)} if preview else row)
+        door.value({**row, **{name: str(still) for name, still in stills.items()}})
         return
     row = job_row(job, door.lang)
     figures = words(
@@ -223,7 +236,7 @@ def _show(door: Door, job: Job, clip: Path | None, preview: Path | None) -> None
             ),
             style="yellow",
         )
-    for path in filter(None, (clip, preview)):
+    for path in filter(None, (clip, *stills.values())):
         door.out.print(str(path), markup=False)
 
 

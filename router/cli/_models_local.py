@@ -213,7 +213,9 @@ _OFFLOADS: dict[str, Words] = {
 
 def _print(told: Forecast, door: Door) -> None:
     yes, no = words("on", "あり"), words("off", "なし")
-    weights = "fp8 (e4m3)" if told.fp8 else told.dtype
+    weights = same("fp8 (e4m3)" if told.fp8 else told.dtype)
+    if told.packed:
+        weights = words(f"GGUF, unpacked to {told.dtype}", f"GGUF({told.dtype} に展開して計算)")
     cut = 2**told.tile_cuts
     tiling = words(f"on, tiles of 1/{cut} the side", f"あり(一辺 1/{cut} のタイル)") if cut > 1 else yes
     rows: list[tuple[Words, Words]] = [
@@ -226,7 +228,7 @@ def _print(told: Forecast, door: Door) -> None:
             ),
         ),
         (words("device", "デバイス"), same(told.device)),
-        (words("weights", "重み"), same(weights)),
+        (words("weights", "重み"), weights),
         (words("transformer", "トランスフォーマー"), _OFFLOADS[told.offload]),
         (words("text encoder", "テキストエンコーダー"), _TEXT_PLACES[told.text_encoder]),
         (words("VAE tiling", "VAE タイル処理"), tiling if told.vae_tiling else no),

@@ -229,7 +229,7 @@ def installed(context: typer.Context, as_json: o.AsJson = False) -> None:
             (
                 row.model or f"({row.name})",
                 _size(row.bytes) if row.bytes else "",
-                _where(row),
+                _where(row).in_(door.lang),
                 row.licence or "",
                 str(row.folder),
                 _state(row).in_(door.lang),
@@ -239,10 +239,19 @@ def installed(context: typer.Context, as_json: o.AsJson = False) -> None:
     )
 
 
-def _where(row: "Installed") -> str:
+_ORIGINS: dict[str, Words] = {
+    "hub": words("hub", "ハブ"),
+    "cache": words("hub's cache", "ハブのキャッシュ"),
+    "folder": words("folder", "フォルダー"),
+    "setting": words("settings", "設定"),
+    "card": words("its own card", "モデルのカード"),
+}
+
+
+def _where(row: "Installed") -> Words:
     if row.repository is None:
-        return row.origin.value if row.origin else ""
-    return f"{row.repository} @ {row.revision[:12]}" if row.revision else row.repository
+        return _ORIGINS[row.origin.value] if row.origin else same("")
+    return same(f"{row.repository} @ {row.revision[:12]}" if row.revision else row.repository)
 
 
 def _state(row: "Installed") -> Words:

@@ -61,6 +61,8 @@ class Forecast(_Value):
     dtype: str
     fp8: bool
     """Whether the transformer's weights rest in fp8."""
+    packed: bool = False
+    """Whether they come packed (GGUF) and are unpacked to `dtype` layer by layer."""
     offload: str
     text_encoder: Literal["resident", "visits", "streamed", "cpu"]
     vae_tiling: bool

@@ -4,13 +4,14 @@ Frames stream through the steps; only a boomerang holds them all. Video is H.264
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -32,6 +33,10 @@ CLONES = 4
 """minterpolate looks ahead and ends two frames early: the last frame is fed so many times more."""
 PREVIEW_FRAMES = 300
 ORPHAN_LOOK_S = 1.0
+CODING = {"crf": "17", "preset": "medium", "x264-params": "cpu-independent=1:threads=4:sliced-threads=0"}
+"""The x264 parameters make equal frames equal bytes; local_models/_encode.py says why."""
+OF_THE_FILE = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder"})
+"""Metadata that the container's writer makes itself."""
 COPIED = frozenset({"aac", "mp3", "opus", "ac3", "eac3", "alac"})
 """Sound that an MP4 file can carry as it is."""
 
@@ -142,8 +147,19 @@ def _clip(source: Path, steps: list[Any], to: Path) -> tuple[tuple[Words, ...], 
                 f"{film.width}x{film.height} is more than 7680x4320 pixels",
                 f"{film.width}x{film.height} は 7680x4320 ピクセルを超えています",
             )
-        _write(film, video.streams.video[0], audio, to)
+        _write(film, video.streams.video[0], audio, _told(video.metadata, steps), to)
     return film.warnings, True
+
+
+def _told(metadata: Mapping[str, str], steps: list[Any]) -> dict[str, str]:
+    """What the clip says of itself, and what was done to it: a processed clip can be made again too."""
+    kept = {key: value for key, value in metadata.items() if key not in OF_THE_FILE}
+    with contextlib.suppress(ValueError):
+        facts = json.loads(kept.get("comment", ""))
+        if isinstance(facts, dict):
+            done = [step.model_dump(mode="json") for step in steps]
+            kept["comment"] = json.dumps({**facts, "post": done}, ensure_ascii=False)
+    return kept
 
 
 def _read(container: Any) -> Film:
@@ -254,19 +270,37 @@ def _faded(film: Film, fade: int) -> Iterator[Any]:
             f"loop=crossfade: a clip of {count} frames is too short to fade over {fade}",
             f"loop=crossfade: 動画が {count} フレームしかなく、{fade} フレームのクロスフェードには短すぎます",
         )
-    made: Any = av.VideoFrame
     for number, (ends, begins) in enumerate(zip(tail, head, strict=True), 1):
-        mixed = Image.blend(ends.to_image(), begins.to_image(), number / (fade + 1))
-        yield made.from_image(mixed)
+        yield _mixed(ends, begins, number / (fade + 1))
+
+
+def _mixed(one: Any, other: Any, share: float) -> Any:
+    """Plane by plane: a way through RGB and back would take another colour matrix than the frames beside it have."""
+    one, other = one.reformat(format="yuv420p"), other.reformat(format="yuv420p")
+    made: Any = av.VideoFrame(one.width, one.height, "yuv420p")
+    made.color_range, made.colorspace = one.color_range, one.colorspace
+    for to, first, second in zip(made.planes, one.planes, other.planes, strict=True):
+        whole = Image.new("L", (to.line_size, to.height))
+        whole.paste(Image.blend(_picture(first), _picture(second), share))
+        to.update(whole.tobytes())
+    return made
+
+
+def _picture(plane: Any) -> Image.Image:
+    """Without what pads its lines."""
+    padded = Image.frombytes("L", (plane.line_size, plane.height), bytes(plane))
+    return padded.crop((0, 0, plane.width, plane.height))
 
 
 STEPS: dict[type, Callable[[Film, Any], Film]] = {Fps: _interpolated, Upscale: _upscaled, Loop: _looped}
 
 
-def _write(film: Film, like: Any, audio: Any, to: Path) -> None:
+def _write(film: Film, like: Any, audio: Any, told: Mapping[str, str], to: Path) -> None:
     """Encode the frames; the sound's packets go in between at their times."""
-    with av.open(str(to), "w", format="mp4", options={"movflags": "+faststart"}) as box:
-        stream: Any = box.add_stream("libx264", rate=film.rate, options={"crf": "17", "preset": "medium"})
+    options = {"movflags": "+faststart+use_metadata_tags"}
+    with av.open(str(to), "w", format="mp4", options=options) as box:
+        box.metadata.update(told)
+        stream: Any = box.add_stream("libx264", rate=film.rate, options=CODING)
         stream.width, stream.height, stream.pix_fmt = film.width // 2 * 2, film.height // 2 * 2, "yuv420p"
         stream.time_base = 1 / film.rate
         for name in ("color_range", "colorspace", "color_primaries", "color_trc"):

@@ -237,10 +237,12 @@ async def content(video_id: str, request: Request, query: Annotated[ContentQuery
     gateway = _gateway(request)
     job = await _known(gateway, video_id, _caller(request))
     if query.variant == "sketch":
-        headers = {**_SAFE, "Cache-Control": "no-store"}
+        named = f'inline; filename="{_file_name(video_id, "sketch", "image/webp")}"'
+        headers = {**_SAFE, "Cache-Control": "no-store", "Content-Disposition": named}
         return Response(await gateway.sketch(job), media_type="image/webp", headers=headers)
     path, asset = await gateway.content_of(job, query.variant)
-    return await _file(path, asset, video_id, request.headers)
+    name = _file_name(video_id, query.variant, asset.mime)
+    return await _file(path, asset, name, request.headers)
 
 
 async def _known(gateway: Gateway, video_id: str, caller: ApiKey | None) -> Job:
@@ -267,7 +269,13 @@ def _check_key(key: str | None) -> None:
         )
 
 
-async def _file(path: Path, asset: Asset, video_id: str, asked: Mapping[str, str]) -> Response:
+def _file_name(video_id: str, variant: Variant | Literal["sketch"], mime: str) -> str:
+    """Files of one job that are saved side by side do not overwrite each other."""
+    part = "" if variant == "video" else f"-{variant}"
+    return f"{video_id}{part}{_SUFFIX.get(mime, '')}"
+
+
+async def _file(path: Path, asset: Asset, name: str, asked: Mapping[str, str]) -> Response:
     """A media file under its content hash; never sniffed, never shown inside another site."""
     etag = f'"{asset.id}"'
     headers = {**_SAFE, "ETag": etag, "Cache-Control": "private, no-cache"}
@@ -288,7 +296,7 @@ async def _file(path: Path, asset: Asset, video_id: str, asked: Mapping[str, str
         headers=headers,
         media_type=asset.mime,
         stat_result=found,
-        filename=f"{video_id}{_SUFFIX.get(asset.mime, '')}",
+        filename=name,
         content_disposition_type="inline",
     )
 

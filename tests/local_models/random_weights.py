@@ -38,12 +38,14 @@ class Folders:
     """Wan2.1-FLF2V style: the CLIP encoder sees two images."""
     two_experts: Path
     """Wan2.2-T2V-A14B style."""
+    two_experts_image: Path
+    """Wan2.2-I2V-A14B style: images without an encoder of their own, a last one as well."""
 
 
 def build(folder: Path) -> Folders:
     """Write all of them."""
     torch.manual_seed(0)
-    folders = Folders(folder / "ti2v", folder / "clip", folder / "flf", folder / "two")
+    folders = Folders(folder / "ti2v", folder / "clip", folder / "flf", folder / "two", folder / "two-image")
     _WanPipeline(**_common(), transformer=_transformer(), expand_timesteps=True).save_pretrained(folders.ti2v)
     vision = CLIPVisionConfig(
         hidden_size=16,
@@ -63,6 +65,13 @@ def build(folder: Path) -> Folders:
     _WanPipeline(
         **_common(), transformer=_transformer(), transformer_2=_transformer(), boundary_ratio=0.875
     ).save_pretrained(folders.two_experts)
+    experts = {
+        name: _transformer(in_channels=2 * Z_DIM + 4, image_dim=None, added_kv_proj_dim=None)
+        for name in ("transformer", "transformer_2")
+    }
+    _WanImage(
+        **_common(), **experts, image_encoder=None, image_processor=None, boundary_ratio=0.9
+    ).save_pretrained(folders.two_experts_image)
     return folders
 
 

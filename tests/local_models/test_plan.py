@@ -240,9 +240,40 @@ def test_measured_peaks_correct_the_plan() -> None:
 
 
 def test_packed_weights_are_not_cast_again_and_a_loader_that_cannot_stream_text_is_not_asked_to() -> None:
-    model = replace(numbers("wan-2.2-t2v-a14b"), quantised=True, streams_text=False)
+    model = replace(numbers("wan-2.2-t2v-a14b"), packed_bytes=0.68, streams_text=False)
     every = [option.plan for option in options(model, on(24))]
     assert not any(plan.layerwise_fp8 or plan.text_streamed for plan in every)
+
+
+@pytest.mark.parametrize(
+    ("offload", "experts_on_card"),
+    [("none", 2), ("model", 1), ("group", 0)],
+)
+def test_a_lora_beside_packed_weights_takes_its_place_on_the_card_and_in_the_host(
+    offload: str, experts_on_card: int
+) -> None:
+    packed = replace(numbers("wan-2.2-t2v-a14b"), packed_bytes=0.68)
+    lora = replace(packed, lora_b=0.3067)
+    for before, after in zip(options(packed, on(200)), options(lora, on(200)), strict=True):
+        assert after.plan.ram_gb - before.plan.ram_gb == pytest.approx(2 * 2 * 0.3067, abs=0.02)
+    found = {
+        option.plan.word: option.plan for option in options(packed, on(200)) if option.plan.offload == offload
+    }
+    for plan in found.values():
+        more = peak_gb(lora, plan) - peak_gb(packed, plan)
+        expected = 1.08 * 2 * 0.3067 * experts_on_card
+        # With parts that come one at a time, an unstreamed text encoder may be the larger one either way.
+        assert more == pytest.approx(expected, abs=0.02) or (
+            offload == "model" and plan.text_place == "visits"
+        )
+
+
+def test_packed_weights_take_less_memory_and_no_less_arithmetic() -> None:
+    plain = numbers("wan-2.2-t2v-a14b")
+    packed = replace(plain, packed_bytes=0.68)
+    assert packed.transformer_gb() == pytest.approx(14.288 * 0.68)
+    assert packed.transformer_gb(fp8=True) == packed.transformer_gb(), "packed weights are not cast again"
+    assert pass_seconds(packed, 1.0) == pass_seconds(plain, 1.0)
 
 
 def test_host_memory_is_a_limit_where_it_is_known() -> None:

@@ -1,6 +1,9 @@
 """Tables of what is computed without a model: snapping, cropping, camera words, messages."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,42 @@ def test_a_clip_keeps_its_colours_loses_odd_edges_and_carries_its_facts(tmp_path
         assert json.loads(clip.metadata["comment"])["seed"] == 3
     assert (len(pictures), pictures[0].shape) == (5, (64, 62, 3))
     assert np.abs(pictures[2].reshape(-1, 3).mean(0) - (220, 40, 30)).max() < 6
+
+
+WRITING = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from local_models._clip import Sound
+from local_models import _encode
+from local_models._encode import write_mp4
+
+_encode.ONE_THREAD_BYTES = 1_000_000  # the largest of the clips is written as a large one
+if sys.argv[2] == "one CPU" and hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+for width, height, count in ((32, 32, 9), (70, 50, 17), (412, 232, 12)):
+    chance = np.random.default_rng(1)
+    coarse = chance.integers(0, 190, (height // 4 + count, width // 4 + count, 3), dtype=np.uint8)
+    moving = np.kron(coarse, np.ones((4, 4, 1), np.uint8))
+    frames = np.stack([moving[2 * t : 2 * t + height, 3 * t : 3 * t + width] for t in range(count)])
+    frames += chance.integers(0, 60, frames.shape, dtype=np.uint8)
+    sound = Sound(chance.normal(0, 0.2, (count * 3000, 2)).astype(np.float32), 24_000)
+    write_mp4(Path(sys.argv[1]) / f"{width}x{height}.mp4", frames, 8, {"prompt": "x"}, sound)
+"""
+
+
+def test_equal_frames_are_equal_bytes_whatever_lies_in_memory_and_however_many_cpus(tmp_path: Path) -> None:
+    made: list[dict[str, bytes]] = []
+    for perturb, cpus in (("1", "every CPU"), ("85", "one CPU"), ("254", "every CPU")):
+        to = tmp_path / perturb
+        to.mkdir()
+        # glibc fills what it hands out with this byte: x264 read such memory and chose by it.
+        memory = {"MALLOC_PERTURB_": perturb, "GLIBC_TUNABLES": f"glibc.malloc.perturb={perturb}"}
+        subprocess.run([sys.executable, "-c", WRITING, str(to), cpus], env=os.environ | memory, check=True)
+        made.append({path.name: path.read_bytes() for path in to.iterdir()})
+    assert len(made[0]) == 3
+    for name, clip in made[0].items():
+        assert [other[name] == clip for other in made[1:]] == [True, True], name
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 3), (2, 4, 4), (2, 1, 4, 3), (2, 4, 4, 4)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from local_models._memory import LoadPlan
+from local_models._memory import DeviceFacts, LoadPlan, options
 from local_models._messages import Render
 from local_models._weights import WeightsBroken, inspect
 
@@ -178,6 +178,29 @@ def test_a_quantised_transformer_keeps_its_lora_beside_it(
     as_gguf(folder / "transformer")
     found = wan.generate(wan.load(folder), CLIP)
     assert close(found, merged) < close(plain, merged) / 2
+
+
+@needs_gguf
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_the_model_process_plans_packed_weights_with_their_lora_as_they_are_held(
+    wan: Any, weights: "Folders", copied: Copied, stored: str
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = copied(weights.ti2v)
+    add_lora(folder, "transformer", 0.5)
+    file = folder / "loras" / "transformer.safetensors"
+    save_file({key: tensor.to(getattr(torch, stored)) for key, tensor in load_file(file).items()}, file)
+    assert wan.numbers(inspect(folder), 32, 32, 9).lora_b == 0, "it is merged"
+    packed = as_gguf(folder / "transformer")
+    planned = wan.numbers(inspect(folder), 32, 32, 9)
+    assert planned.transformer_gb() * 1e9 == pytest.approx(packed.stat().st_size + 2 * planned.lora_b * 1e9)
+    assert not any(option.plan.layerwise_fp8 for option in options(planned, DeviceFacts("cuda", 80.0)))
+    transformer = wan.load(folder, LoadPlan("bfloat16")).transformers[0]
+    beside = [tensor for name, tensor in transformer.named_parameters() if "lora" in name]
+    held = sum(tensor.numel() * tensor.element_size() for tensor in beside)
+    assert 2 * planned.lora_b * 1e9 == pytest.approx(held), "in bf16, whatever the file holds"
 
 
 def test_a_lora_for_a_transformer_that_is_not_there_is_said(weights: "Folders", copied: Copied) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -287,9 +288,32 @@ def test_over_budget_is_exit_code_3_and_nothing_runs(cli: Cli) -> None:
     assert cli("jobs", "--json", UNDERSTUDY_SANDBOX_URL="http://127.0.0.1:9").json == []
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("why",), "を指定してください"),
+        (("models", "plan", "x", "--vram", "much"), "--vram には数値を指定してください"),
+        (("jobs", "--limit", "few"), "--limit には整数を指定してください"),
+        (("generate", "x", "--modle", "y"), "--modle というオプションはありません。近いもの: "),
+        (("generate", "x", "--zzz"), "--zzz というオプションはありません"),
+        (("models", "frob"), "frob というコマンドはありません"),
+        (("why", "a", "b"), "余分な引数があります: b"),
+        (("generate", "x", "--fps"), "--fps には値が必要です"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_japanese(cli: Cli, argv: tuple[str, ...], said: str) -> None:
+    ran = cli(*argv, "--lang=ja")
+    assert ran.code == 2
+    assert said in ran.err
+    assert not re.search(r"[A-Za-z]+ [a-z]+ [a-z]+", ran.err.replace("understudy", "")), "no English sentence"
+
+
 def test_messages_follow_the_language_of_the_reader(cli: Cli) -> None:
     assert "見つかりません" in cli("why", "vid_none", LANG="ja_JP.UTF-8").err
     assert "見つかりません" in cli("--lang", "ja", "why", "vid_none", LANG="en_US.UTF-8").err
+    assert "見つかりません" in cli("why", "vid_none", "--lang=ja", LANG="en_US.UTF-8").err
+    assert "見つかりません" in cli("why", "--lang", "ja", "vid_none", LANG="en_US.UTF-8").err
+    assert "--lang" in cli("why", "--", "--lang").err, "a name here, and there is no such job"
     assert "見つかりません" in cli("why", "vid_none", LC_ALL="ja_JP.UTF-8", LANG="en_US.UTF-8").err
     assert "There is no job" in cli("why", "vid_none", LANG="de_DE.UTF-8").err
 

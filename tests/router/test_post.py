@@ -1,6 +1,7 @@
 """What may be done to a finished clip: the steps as data, what they make of real files, and that they end when told."""
 
 import asyncio
+import json
 import math
 import sys
 from array import array
@@ -124,9 +125,18 @@ def _luma(frame: Any) -> bytes:
     return bytes(frame.to_image().convert("L").tobytes())
 
 
-def film(path: Path, frames: int = 24, *, sound: bool = False, codec: str = "libx264") -> Path:
-    """A clip that gets brighter by 8 with every frame, at 12 frames per second."""
+def film(
+    path: Path,
+    frames: int = 24,
+    *,
+    sound: bool = False,
+    codec: str = "libx264",
+    over: Image.Image | None = None,
+    about: dict[str, str] | None = None,
+) -> Path:
+    """A clip that gets brighter by 8 with every frame, at 12 frames per second; or one that moves over a picture."""
     with av.open(str(path), "w", format="matroska" if path.suffix == ".mkv" else "mp4") as box:
+        box.metadata.update(about or {})
         stream: Any = box.add_stream(codec, rate=RATE)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         tone: Any = (
@@ -134,7 +144,9 @@ def film(path: Path, frames: int = 24, *, sound: bool = False, codec: str = "lib
         )
         make: Any = av.VideoFrame
         for number in range(frames):
-            box.mux(stream.encode(make.from_image(Image.new("RGB", SIZE, (min(8 * number, 255),) * 3))))
+            flat = Image.new("RGB", SIZE, (min(8 * number, 255),) * 3)
+            seen = flat if over is None else over.crop((number, number, number + SIZE[0], number + SIZE[1]))
+            box.mux(stream.encode(make.from_image(seen)))
         box.mux(stream.encode())
         if tone is not None:
             count = round(frames / RATE * 16_000)
@@ -218,6 +230,41 @@ async def test_a_crossfade_ends_where_it_begins(tmp_path: Path, into: Path) -> N
     assert sound == pytest.approx(whole - 0.5, abs=0.1)
 
 
+@pytest.mark.parametrize(("pixels", "matrix"), [("yuv420p", 1), ("yuv420p", 5), ("yuvj420p", 1)])
+@pytest.mark.parametrize("step", ["loop=crossfade", "loop", "upscale=1.5", "fps=24"])
+async def test_no_step_changes_the_colours(
+    tmp_path: Path, into: Path, pixels: str, matrix: int, step: str
+) -> None:
+    """Also within the clip: a faded frame that is a shade off would flash at every repetition."""
+    source = tmp_path / "a.mp4"
+    with av.open(str(source), "w") as box:
+        stream: Any = box.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, pixels
+        whole = 2 if pixels == "yuvj420p" else 1
+        stream.codec_context.color_range, stream.codec_context.colorspace = whole, matrix
+        for _ in range(24):
+            frame: Any = av.VideoFrame(*SIZE, pixels)
+            frame.color_range, frame.colorspace = whole, matrix
+            for plane, level in zip(frame.planes, (90, 100, 190), strict=True):
+                plane.update(bytes([level]) * (plane.line_size * plane.height))
+            box.mux(stream.encode(frame))
+        box.mux(stream.encode())
+    made = (await done(source, into, step)).clip
+    assert made is not None
+    (before,) = colours(source)
+    for found in colours(made):
+        assert found == pytest.approx(before, abs=1)
+
+
+def colours(path: Path) -> set[tuple[int, ...]]:
+    """The colour in the middle of each frame as a player shows it, and how the file says it is to be read."""
+    with av.open(str(path)) as box:
+        stream = box.streams.video[0]
+        shown = {frame.to_image().getpixel((20, 20)) for frame in box.decode(stream)}
+        said = stream.codec_context.color_range, stream.codec_context.colorspace
+    return {(*pixel, *(int(code) for code in said)) for pixel in shown}  # type: ignore[misc]
+
+
 async def test_steps_follow_each_other_in_one_encode(tmp_path: Path, into: Path) -> None:
     made = await done(film(tmp_path / "a.mp4"), into, "fps=24", "upscale=2", "loop", "webp=48")
     assert made.clip is not None and made.preview is not None
@@ -225,6 +272,39 @@ async def test_steps_follow_each_other_in_one_encode(tmp_path: Path, into: Path)
     assert (after.frames, after.rate, after.size) == (2 * 48 - 2, Fraction(24), (192, 128))
     with Image.open(made.preview) as picture:
         assert picture.size == (48, 32)
+
+
+@pytest.mark.parametrize("comment", ['{"seed": 7, "prompt": "赤い円"}', "made by hand", "[1]", None])
+async def test_what_the_clip_says_of_itself_stays_with_what_was_done_to_it(
+    tmp_path: Path, into: Path, comment: str | None
+) -> None:
+    source = film(tmp_path / "a.mp4", 4, about={"title": "円", **({"comment": comment} if comment else {})})
+    made = (await done(source, into, "upscale=2", "loop")).clip
+    assert made is not None
+    with av.open(str(made)) as box:
+        assert box.metadata["title"] == "円"
+        found = box.metadata.get("comment")
+    if comment is None or not comment.startswith("{"):
+        assert found == comment
+    else:
+        assert found is not None
+        steps = [{"do": "upscale", "factor": 2.0}, {"do": "loop", "style": "boomerang", "fade_s": 0.5}]
+        assert json.loads(found) == {"seed": 7, "prompt": "赤い円", "post": steps}
+
+
+async def test_the_same_steps_on_the_same_clip_are_the_same_bytes(
+    tmp_path: Path, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = Image.effect_noise((35, 25), 90).resize((140, 100)).convert("RGB")
+    source, made = film(tmp_path / "a.mp4", sound=True, over=noise), set()
+    for perturb in ("1", "85", "254"):
+        # glibc fills what it hands out with this byte: x264 read such memory and chose by it.
+        monkeypatch.setenv("MALLOC_PERTURB_", perturb)
+        monkeypatch.setenv("GLIBC_TUNABLES", f"glibc.malloc.perturb={perturb}")
+        clip = (await done(source, into, "fps=24", "upscale=3.7")).clip
+        assert clip is not None
+        made.add(clip.read_bytes())
+    assert len(made) == 1
 
 
 async def test_the_poster_is_the_frame_of_that_time(tmp_path: Path, into: Path) -> None:

@@ -160,9 +160,19 @@ async def test_the_http_door_takes_steps_and_gives_every_file(tmp_path: Path, cl
             job = await end(gateway, await gateway.get(answer.json()["id"]))
             preview = await client.get(f"/v1/videos/{job.id}/content", params={"variant": "preview"})
             assert preview.headers["content-type"] == "image/webp"
-            assert ".webp" in preview.headers["content-disposition"]
+            assert preview.headers["content-disposition"] == f'inline; filename="{job.id}-preview.webp"'
             original = await client.get(f"/v1/videos/{job.id}/content", params={"variant": "original"})
             assert original.content == bytes_of(clip_file)
+            names = {
+                (await client.head(f"/v1/videos/{job.id}/content", params={"variant": variant})).headers[
+                    "content-disposition"
+                ]
+                for variant in ("video", "original", "preview", "thumbnail")
+            }
+            files = ("", "-original", "-preview", "-thumbnail"), (".mp4", ".mp4", ".webp", ".jpg")
+            assert names == {
+                f'inline; filename="{job.id}{part}{end}"' for part, end in zip(*files, strict=True)
+            }
         wrong = await client.post("/v1/videos", json={"prompt": "x", "post": ["sharpen"]})
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "post.0")
         schema = (await client.get("/openapi.json")).json()["components"]["schemas"]
@@ -191,6 +201,15 @@ def test_the_command_line_takes_steps_and_copies_the_preview(
     with Image.open(tmp_path / "fox.gif") as picture:
         assert picture.format == "GIF"
     assert said.out.splitlines()[-2:] == [str(tmp_path / "fox.mp4"), str(tmp_path / "fox.gif")]
+    asked[-1] = str(tmp_path / "wolf.gif")
+    assert main([*asked, "--post", "gif", "--post", "poster=0.1"], environ=environ) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "wolf.jpg")
+    with Image.open(tmp_path / "wolf.jpg") as picture:
+        assert picture.format == "JPEG"
+    assert (tmp_path / "wolf.gif").read_bytes() == bytes_of(clip_file), (
+        "the clip is not overwritten by its preview"
+    )
+    assert (tmp_path / "wolf-preview.gif").is_file()
     assert main([*asked, "--post", "sharpen"], environ=environ) == 2
     assert "--post.0: must be one of 'fps'" in capsys.readouterr().err
     fakes.studios.clear()

@@ -295,6 +295,7 @@ async def test_a_sketch_is_a_small_picture_that_no_cache_keeps(gateway_and_http:
     found = await client.get(f"{path}&look=3")
     assert (found.status_code, found.content, found.headers["content-type"]) == (200, b"RIFF", "image/webp")
     assert found.headers["cache-control"] == "no-store"
+    assert found.headers["content-disposition"] == f'inline; filename="{job["id"]}-sketch.webp"'
     assert found.headers["x-content-type-options"] == "nosniff"
     assert error_of(await client.get(f"{path}&look=new"), 400)["param"] == "look"
 
