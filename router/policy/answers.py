@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from router.contract.card import Where
 from router.contract.job import Candidate, Decision, Rejected
-from router.contract.request import Mode
+from router.contract.language import reads, written_in
+from router.contract.request import Mode, VideoRequest
 from router.contract.words import Words, words
 from router.policy.acceptance import No, Waiter
 from router.policy.options import Option
@@ -17,6 +18,8 @@ from router.policy.snapshot import Choice, Facts
 from router.policy.timeline import NOW
 
 _FOREVER_S = 366 * 86_400.0
+NAMED = 3
+"""How many models are named that read a prompt."""
 
 
 def answer(pass_: Pass, waiter: Waiter) -> Choice:
@@ -200,22 +203,42 @@ def _what_it_waits_for(facts: Facts, waiter: Waiter, rejected: Sequence[Rejected
     mine = option and next((r for r in waits if r.model == option.model and not waiter.now), None)
     first = mine or (waits[0] if waits else None)
     if first is None:
-        return _nothing_ever(rejected, waiter.ask.request.model)
+        return _nothing_ever(facts, waiter.ask.request, rejected)
     return words(
         f"waits for {first.model}: {first.reason.en}", f"{first.model} を待っています: {first.reason.ja}"
     )
 
 
-def _nothing_ever(rejected: Sequence[Rejected], model: str | None) -> Words:
+def _nothing_ever(facts: Facts, request: VideoRequest, rejected: Sequence[Rejected]) -> Words:
     near = nearest(rejected)
     if near is None:
         return words("no model is set up", "利用できるモデルが設定されていません")
     if not any(r.code != "model" for r in rejected):
-        return words(f"there is no model {model!r}", f"モデル {model!r} は存在しません")
+        return words(f"there is no model {request.model!r}", f"モデル {request.model!r} は存在しません")
+    readers = _who_reads(facts, request, near.model)
+    en = f" ({', '.join(readers)})" if readers else ""
+    ja = f"({'、'.join(readers)})" if readers else ""
     return words(
-        f"no backend can take it. Nearest: {near.model}: {near.reason.en}",
-        f"引き受けられるバックエンドがありません。最も近いもの: {near.model}: {near.reason.ja}",
+        f"no backend can take it. Nearest: {near.model}: {near.reason.en}{en}",
+        f"引き受けられるバックエンドがありません。最も近いもの: {near.model}: {near.reason.ja}{ja}",
     )
+
+
+def _who_reads(facts: Facts, request: VideoRequest, nearest_model: str) -> list[str]:
+    """Models that read a prompt which the nearest one does not; those that could start come first."""
+    script = None if request.prompt_language else written_in(request.prompt)
+    near = next((o.card for o in facts.offers if o.card.id == nearest_model), None)
+    if script is None or near is None or reads(near.languages, script):
+        return []
+    others = [
+        offer
+        for offer in facts.offers
+        if not offer.card.demo
+        and script in {tag.lower().split("-")[0] for tag in offer.card.languages}
+        and set(offer.card.tasks) & set(near.tasks)
+    ]
+    others.sort(key=lambda o: (o.unusable is not None, o.card.where is not near.where, o.card.id))
+    return [offer.card.id for offer in others[:NAMED]]
 
 
 def _nowhere(facts: Facts, waiter: Waiter) -> Choice:

@@ -238,3 +238,21 @@ def test_jobs_in_different_scripts_are_told_apart() -> None:
     assert choices["job2"].hopeless
     assert "does not read Japanese" in choices["job2"].decision.reason.en
     assert "日本語のプロンプト" in choices["job2"].decision.reason.ja
+
+
+def test_who_reads_a_prompt_is_named_and_who_could_start_comes_first() -> None:
+    english = OfferFacts(OURS.card.model_copy(update={"languages": ("en",)}))
+    reads = {"languages": ("en", "ja")}
+    ready = OfferFacts(card("ready", "0.10").model_copy(update=reads))
+    absent = OfferFacts(
+        card("absent", "0.01").model_copy(update=reads),
+        unusable=Rejected(backend="absent", model="absent/clip", code="no_key", reason=same("no key")),
+    )
+    silent = OfferFacts(card("silent", "0.01"))
+    job = replace(ask(), request=VideoRequest(prompt="赤い風船が飛ぶ", model="ours/clip"))
+    choice = policy.decide(Facts(NOW, (english, absent, silent, ready)), job)
+    assert choice.hopeless
+    assert choice.decision.reason.en.endswith("(ready/clip, absent/clip)")
+    assert choice.decision.reason.ja.endswith("(ready/clip、absent/clip)")
+    told = replace(job, request=job.request.model_copy(update={"prompt": "a red balloon flies"}))
+    assert policy.decide(Facts(NOW, (english, ready)), told).resolved is not None
