@@ -5,8 +5,8 @@ These are expectations that order offers, so they are floats; what is reserved a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from router.contract.card import Where
 from router.policy.snapshot import Facts, Learned, OfferFacts
@@ -56,8 +56,7 @@ def billed_tries(offer: OfferFacts) -> Decimal:
     return Decimal(str(round(1 + share * rate / (1 - rate), 4)))
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(NamedTuple):
     """How long one job takes at an offer, in seconds without waiting."""
 
     mean: float

@@ -8,6 +8,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from heapq import nsmallest
+from typing import NamedTuple
 
 from router.contract.card import Where
 from router.contract.errors import Misfit
@@ -17,8 +19,8 @@ from router.policy.cost import UNKNOWN_USD, expected_cost, safe_s, times_of
 from router.policy.fitted import Fitted, Key, PromptLimits, Unfit, fit_key, fitted
 from router.policy.lines import Lines
 from router.policy.modes import order
-from router.policy.reasons import why_candidate
 from router.policy.rejections import (
+    Purse,
     ahead_of_pace,
     money_says,
     names,
@@ -31,7 +33,7 @@ from router.policy.snapshot import Ask, Facts, OfferFacts
 from router.policy.timeline import Line
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Option:
     """One offer as one shape of request sees it; seconds are from now."""
 
@@ -57,8 +59,6 @@ class Option:
     """Counts only while it can start now (`cloud-first`)."""
     score: float = 0.0
     """What its mode compares: a refusal costs the difference to the next option's."""
-    candidates: dict[str, Candidate] = field(default_factory=dict)
-    """Built when first shown."""
 
     @property
     def model(self) -> str:
@@ -67,21 +67,7 @@ class Option:
 
     def candidate(self, late: bool, unsafe: bool) -> Candidate:
         """As the decision shows it."""
-        kind = "late" if late else "unsafe" if unsafe else ""
-        found = self.candidates.get(kind)
-        if found is None:
-            price, card = self.made.price, self.offer.card
-            usd = price.usd if price else None
-            found = self.candidates[kind] = Candidate(
-                backend=card.backend,
-                model=card.id,
-                usd=usd,
-                seconds=round(self.wait + self.seconds, 1),
-                reason=why_candidate(self.house, usd, late, unsafe),
-                price_as_of=price.as_of.isoformat() if price else None,
-                price_source=price.source if price else None,
-            )
-        return found
+        return self.made.candidate(self.offer.card, round(self.wait + self.seconds, 1), late, unsafe)
 
 
 @dataclass(eq=False)
@@ -101,8 +87,7 @@ class Shape:
     """Decisions of this pass that several jobs share."""
 
 
-@dataclass(frozen=True)
-class _Rough:
+class _Rough(NamedTuple):
     """An offer that passed all filters, before its alternatives are known."""
 
     offer: OfferFacts
@@ -121,6 +106,7 @@ class Shapes:
         self._lines = lines
         self._prompts = PromptLimits([o.card for o in facts.offers if o.unusable is None])
         self._others = any(o.unusable is None and not o.card.demo for o in facts.offers)
+        self._untouched = Purse(facts.money)
         self._known: dict[Key, Shape] = {}
 
     def of(self, ask: Ask) -> Shape:
@@ -200,7 +186,9 @@ class Shapes:
         usd = made.price.usd if made.price else None
         patient = (ask.request.preferences.mode or facts.mode) is Mode.CHEAPEST
         again = tried_here(facts, ask, card, usd, patient) if ask.tried else None
-        no = money_says(facts, ask, card, made, full_usd) or ahead_of_pace(facts, 0, card, made)
+        no = money_says(facts, self._untouched, ask, card, made, full_usd) or ahead_of_pace(
+            facts, 0, card, made
+        )
         if no is None and again is not None and again.ready_at is None:
             no = again
         if no is None and offer.rest is not None and offer.rest.ready_at is None:
@@ -214,11 +202,13 @@ class Shapes:
     def _options(self, ask: Ask, rough: Sequence[_Rough]) -> list[Option]:
         facts = self._facts
         times = [times_of(r.offer) for r in rough]
-        quick = sorted((t.p97, i) for i, t in enumerate(times))
+        quick = nsmallest(2, (t.p97 for t in times))
         hedged = facts.can_hedge and ask.request.preferences.allow_duplicate_spend
         options = []
         for i, r in enumerate(rough):
-            other = next((p97 for p97, j in quick if j != i), math.inf)
+            # Of two that are equally quick each has the other.
+            others = quick[1:] if times[i].p97 == quick[0] else quick
+            other = others[0] if others else math.inf
             usd = r.made.price.usd if r.made.price else None
             line = self._lines.of(r.offer)
             earliest, blocked = self._blocked(r, line, usd)

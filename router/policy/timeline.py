@@ -29,6 +29,28 @@ class Window:
 class Line:
     """One queue: its places, its windows, and the jobs it holds in this pass."""
 
+    __slots__ = (
+        "_history",
+        "_places",
+        "_starts",
+        "account",
+        "begun",
+        "count",
+        "demand",
+        "earliest",
+        "held",
+        "least",
+        "left",
+        "limited",
+        "members",
+        "name",
+        "refused",
+        "room",
+        "serial",
+        "service_s",
+        "windows",
+    )
+
     def __init__(
         self,
         name: str,
