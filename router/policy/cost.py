@@ -20,6 +20,8 @@ ENOUGH_RESULTS = 20.0
 UNMEASURED = 2.2
 """Times the documented typical time that an offer we do not know yet is given."""
 SLACK_S = 10.0
+CALL_S = 60.0
+"""How long a call that nobody answers hangs before it is given up."""
 REDO_S = 300.0
 """Most room that a job on our own device is given to be made elsewhere."""
 OFTEN = 0.02

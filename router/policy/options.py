@@ -12,10 +12,10 @@ from heapq import nsmallest
 from typing import NamedTuple
 
 from router.contract.card import Where
-from router.contract.errors import Misfit
+from router.contract.errors import Misfit, Unavailable
 from router.contract.job import Candidate, Decision, Rejected
 from router.contract.request import Mode
-from router.policy.cost import UNKNOWN_USD, expected_cost, safe_s, times_of
+from router.policy.cost import CALL_S, UNKNOWN_USD, expected_cost, safe_s, times_of
 from router.policy.fitted import Fitted, Key, PromptLimits, Unfit, fit_key, fitted
 from router.policy.lines import Lines
 from router.policy.modes import order
@@ -49,6 +49,10 @@ class Option:
     """Expected seconds of work."""
     safe: float
     """Seconds before the deadline at which it must have started."""
+    lead: float
+    """The same; where the offer is `down`, with room to be turned away again and be made at the next offer."""
+    down: bool
+    """It did not answer when it was last asked, by this job or often enough by any."""
     earliest: float
     """Not before this, whatever the line says: this job's own earlier attempts, a rest."""
     wait: float
@@ -95,6 +99,24 @@ class _Rough(NamedTuple):
     tier: int
     refused: bool
     again: Rejected | None
+
+
+def _down(rough: _Rough) -> bool:
+    rest, again = rough.offer.rest, rough.again
+    return (
+        rough.offer.half_open
+        or (rest is not None and rest.code == Unavailable.code)
+        or (again is not None and again.code == Unavailable.code)
+    )
+
+
+def _leave_room(options: Sequence[Option]) -> None:
+    """An outage is seldom over at the next try: who tries must still reach the next offer that is not down, not only the quickest."""
+    for i, option in enumerate(options):
+        if option.down:
+            sure = next((o for o in options[i + 1 :] if not o.down), None)
+            if sure is not None:
+                option.lead = max(option.safe, CALL_S + sure.safe)
 
 
 class Shapes:
@@ -157,6 +179,7 @@ class Shapes:
             else:
                 rejected.append(found)
         options = order(mode, self._options(ask, rough), facts)
+        _leave_room(options)
         return Shape(
             mode,
             options,
@@ -212,6 +235,7 @@ class Shapes:
             usd = r.made.price.usd if r.made.price else None
             line = self._lines.of(r.offer)
             earliest, blocked = self._blocked(r, line, usd)
+            safe = safe_s(facts, r.offer, times[i], other, hedged)
             options.append(
                 Option(
                     offer=r.offer,
@@ -222,7 +246,9 @@ class Shapes:
                     house=r.offer.card.where is Where.HOUSE,
                     cost=expected_cost(facts, r.offer, usd) if r.made.price else UNKNOWN_USD,
                     seconds=times[i].mean,
-                    safe=safe_s(facts, r.offer, times[i], other, hedged),
+                    safe=safe,
+                    lead=safe,
+                    down=_down(r),
                     earliest=earliest,
                     wait=max(line.at(0), earliest, 0.0),
                     blocked=blocked,
