@@ -54,6 +54,7 @@ class Ends:
         resolved = self.attempt.resolved
 
         def commit(tx: Tx) -> None:
+            began = facts.work_began(tx, self.c.catalog, self.attempt)
             if not store.move_attempt(
                 tx,
                 self.id,
@@ -79,8 +80,7 @@ class Ends:
                         "キャンセルが間に合わなかったか、対応していないため、動画は生成され課金されました。",
                     )
                 )
-            accepted = self.attempt.accepted_at or self.attempt.created_at
-            took = max((tx.now - accepted).total_seconds(), 0.0)
+            took = max((tx.now - began).total_seconds(), 0.0)
             limits.worked(tx, self.attempt.model, took, self._price_factor(bill))
             store.move_job(
                 tx,
