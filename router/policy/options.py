@@ -156,13 +156,14 @@ class Shapes:
 
     def _make(self, ask: Ask, key: Key) -> Shape:
         facts, mode = self._facts, ask.request.preferences.mode or self._facts.mode
-        named = [o.card for o in facts.offers if names(ask.request.model, o.card)]
+        wanted = ask.request.model
+        named = [o.card for o in facts.offers if names(wanted, o.card)] if wanted is not None else []
         rough: list[_Rough] = []
         rejected: list[Rejected] = []
         misfits: list[tuple[Misfit, ...]] = []
         full_usd = self._local_full_usd(ask, key)
         for offer in facts.offers:
-            tier = tier_of(facts, ask.request, offer.card, named)
+            tier = tier_of(facts, ask.request, offer.card, named) if wanted is not None else 0
             no = not_asked_for(facts, ask.request, offer.card, mode, tier, self._others)
             if no is None and offer.unusable is not None:
                 no, never = self._unusable(ask, key, offer)
