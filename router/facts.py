@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from router import breakeven, keys, ledger, limits, purses, store
 from router.catalog import Catalog
 from router.contract.card import Limits, LostSubmit, ModelCard, Where
-from router.contract.job import AttemptStatus, Job, Rejected
+from router.contract.job import Attempt, AttemptStatus, Job, Rejected
 from router.contract.words import Words, words
 from router.db import Tx, from_us
 from router.ledger import Caps
@@ -28,6 +29,8 @@ from router.windows import Windows
 
 LOCAL_PLACES = 4
 """Jobs handed to our own device at once: one runs, a few are at hand so that it never idles."""
+OVERDUE = 0.1
+"""Share of its expected time that an attempt on our own device is given when it should have ended."""
 SWITCH_S = 30.0
 """Seconds to load another local model: a 14B model in fp8 from an SSD; calibration will know better."""
 STOPPED = words(
@@ -81,10 +84,11 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable, recent: S
     rests = limits.rests(tx)
     flying = store.in_flight(tx)
     taken, backend_taken, ahead = _occupied(tx, catalog, flying)
-    ends = _expected_ends(tx, catalog, rests, flying)
+    latest = store.latest_attempt_of(tx, catalog.local)
+    ends = _expected_ends(tx, catalog, rests, flying, latest)
     outs = {card.id: usable.out(card) for card in catalog.cards.values()}
     windows = _windows(tx, catalog, (card for card in catalog.cards.values() if outs[card.id] is None))
-    in_memory = _in_memory(tx, catalog, settings)
+    in_memory = _in_memory(tx, settings, latest)
     nobody = settings.local.carried_by == "worker" and not _worker_lives(tx)
     offers = []
     for card in catalog.cards.values():
@@ -255,11 +259,19 @@ def _learned(rest: limits.Rest) -> Learned:
 
 
 def _expected_ends(
-    tx: Tx, catalog: Catalog, rests: Mapping[str, limits.Rest], flying: Sequence[store.Flying]
+    tx: Tx,
+    catalog: Catalog,
+    rests: Mapping[str, limits.Rest],
+    flying: Sequence[store.Flying],
+    latest: store.Latest | None,
 ) -> defaultdict[str, list[datetime]]:
-    """When the attempts at each model are expected to free their place, soonest first."""
+    """When the attempts at each model are expected to free their place, soonest first.
+
+    Our own device is handed several at once and makes one after the other; `latest` tells when it began with the first.
+    """
     ends: defaultdict[str, list[datetime]] = defaultdict(list)
-    for model, _, status, created in flying:
+    free = from_us(latest.last_end or 0) if latest is not None else from_us(0)
+    for model, _, status, created in sorted(flying, key=itemgetter(3)):
         card = catalog.cards.get(model)
         if card is None or status == AttemptStatus.FETCHING:
             continue
@@ -268,22 +280,35 @@ def _expected_ends(
             learned.mean_s if learned is not None and learned.mean_s is not None else card.typical_seconds
         )
         if status == AttemptStatus.UNRESOLVED:
-            seconds = card.give_up_s
-        ends[model].append(max(from_us(created) + timedelta(seconds=seconds), tx.now))
+            ends[model].append(max(from_us(created) + timedelta(seconds=card.give_up_s), tx.now))
+            continue
+        work, begins = timedelta(seconds=seconds), from_us(created)
+        if card.local is None:
+            ends[model].append(max(begins + work, tx.now))
+        else:
+            # One that should have ended and has not takes a little longer.
+            free = max(max(begins, free) + work, tx.now + OVERDUE * work)
+            ends[model].append(free)
     for moments in ends.values():
         moments.sort()
     return ends
 
 
-def _in_memory(tx: Tx, catalog: Catalog, settings: Settings) -> str | None:
+def work_began(tx: Tx, catalog: Catalog, attempt: Attempt) -> datetime:
+    """When the work on an attempt began that has not ended yet; what our own device was handed waits for its turn first."""
+    accepted = attempt.accepted_at or attempt.created_at
+    if attempt.model not in catalog.local:
+        return accepted
+    latest = store.latest_attempt_of(tx, catalog.local)
+    return max(accepted, from_us(latest.last_end or 0)) if latest is not None else accepted
+
+
+def _in_memory(tx: Tx, settings: Settings, latest: store.Latest | None) -> str | None:
     """The local model that was used last and is still loaded, by the attempts themselves; None when none is."""
-    house = [card.id for card in catalog.cards.values() if card.local is not None]
-    latest = store.latest_attempt_of(tx, house)
     if latest is None:
         return None
-    model, ended = latest
-    idle = ended is not None and tx.us > ended + int(settings.local.idle_unload_s * 1e6)
-    return None if idle else model
+    idle = latest.ended_at is not None and tx.us > latest.ended_at + int(settings.local.idle_unload_s * 1e6)
+    return None if idle else latest.model
 
 
 def price_mark(card: ModelCard) -> str:

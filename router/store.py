@@ -118,7 +118,13 @@ _IN_FLIGHT = sa.select(attempts.c.model, attempts.c.backend, attempts.c.status, 
     attempts.c.status.in_(_words_of([*OPEN_ATTEMPTS, AttemptStatus.UNRESOLVED]))
 )
 _LATEST_OF = (
-    sa.select(attempts.c.model, attempts.c.ended_at)
+    sa.select(
+        attempts.c.model,
+        attempts.c.ended_at,
+        sa.func.max(sa.case((attempts.c.status != AttemptStatus.CANCELLED, attempts.c.ended_at)))
+        .over()
+        .label("last_end"),
+    )
     .where(attempts.c.model.in_(sa.bindparam("models", expanding=True)), attempts.c.accepted_at.is_not(None))
     .order_by(attempts.c.accepted_at.desc())
     .limit(1)
@@ -347,12 +353,23 @@ def in_flight(tx: Tx) -> list[Flying]:
     return [(*row,) for row in tx.conn.execute(_IN_FLIGHT)]
 
 
-def latest_attempt_of(tx: Tx, models: Sequence[str]) -> tuple[str, int | None] | None:
-    """(model, ended_at) of the newest accepted attempt among these models; `ended_at` is None while it runs."""
+class Latest(NamedTuple):
+    """The newest accepted attempt among some models, in microseconds."""
+
+    model: str
+    ended_at: int | None
+    """None while it runs."""
+    last_end: int | None
+    """When any of these models' attempts completed or failed last; None before the first has. One that was cancelled may
+    have ended before its turn came."""
+
+
+def latest_attempt_of(tx: Tx, models: Sequence[str]) -> Latest | None:
+    """The newest of these models' accepted attempts; None when there was none."""
     if not models:
         return None
     row = tx.conn.execute(_LATEST_OF, {"models": list(models)}).one_or_none()
-    return None if row is None else (row.model, row.ended_at)
+    return None if row is None else Latest(row.model, row.ended_at, row.last_end)
 
 
 # -- changes

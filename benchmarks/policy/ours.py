@@ -126,6 +126,8 @@ class _Known:
     rest_until: float = 0.0
     rest_code: str = "rate_limited"
     probing: bool = False
+    last_end: float = 0.0
+    """When an attempt here ended last."""
     starts: list[float] = field(default_factory=list)
     running: dict[int, float] = field(default_factory=dict)
     """Start of each attempt in flight, by a number of its own."""
@@ -184,6 +186,7 @@ class Ours:
         self._reserved.pop((job.n, offer), None)
         self._flying[job.n].pop(offer, None)
         known.running.pop(next(k for k, at in known.running.items() if at == started), None)
+        known.last_end = now
         if answer.kind == "hangs":
             self._down(offer)
             self._retry(job, offer, "unavailable", accepted=False)
@@ -351,6 +354,6 @@ class Ours:
         """When the attempts in flight are expected to end; our GPU does one after the other."""
         ends: list[float] = []
         for at in sorted(known.running.values()):
-            begins = max(at, ends[-1]) if truth.house and ends else at
+            begins = max(at, ends[-1] if ends else known.last_end) if truth.house else at
             ends.append(max(begins + mean, self._sim.now + 0.1 * mean if truth.house else 0.0))
         return tuple(EPOCH + timedelta(seconds=end) for end in sorted(ends))

@@ -54,6 +54,7 @@ class Ends:
         resolved = self.attempt.resolved
 
         def commit(tx: Tx) -> list[str]:
+            began = facts.work_began(tx, self.c.catalog, self.attempt)
             if not store.move_attempt(
                 tx,
                 self.id,
@@ -79,8 +80,7 @@ class Ends:
                         "キャンセルが間に合わなかったか、対応していないため、動画は生成され課金されました。",
                     )
                 )
-            accepted = self.attempt.accepted_at or self.attempt.created_at
-            took = max((tx.now - accepted).total_seconds(), 0.0)
+            took = max((tx.now - began).total_seconds(), 0.0)
             limits.worked(tx, self.attempt.model, took, self._price_factor(bill))
             # A copy may have taken the job back to `running` while this clip was fetched.
             store.move_job(tx, self.id, Status.FETCHING)

@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -41,6 +42,11 @@ class Catalog:
         reading.build_providers()
         reading.build_cards()
         return cls(reading.providers, reading.cards, tuple(reading.problems))
+
+    @cached_property
+    def local(self) -> tuple[str, ...]:
+        """Ids of the models that our own device makes, one job after the other."""
+        return tuple(card.id for card in self.cards.values() if card.local is not None)
 
     def matching(self, model: str | None) -> tuple[ModelCard, ...]:
         """The cards meant by a model id, a family or a provider's own name; all for None."""

@@ -152,7 +152,7 @@ class Acceptance:
             return
         option = options[waiter.at]
         waiter.option = option
-        waiter.latest = min(waiter.due - option.safe, NOW) if option.now_only else waiter.due - option.safe
+        waiter.latest = min(waiter.due - option.lead, NOW) if option.now_only else waiter.due - option.lead
         waiter.order = waiter.latest
         following = next((o for o in options[waiter.at + 1 :] if _impossible(waiter, o) is None), None)
         waiter.saving = (following.score if following else option.score + self._value) - option.score
@@ -215,7 +215,7 @@ class Acceptance:
 def _impossible(waiter: Waiter, option: Option) -> No | None:
     """Why it need not be asked, whatever the others do."""
     first = option.wait
-    if first + option.safe > waiter.due + _EPSILON:
+    if first + option.lead > waiter.due + _EPSILON:
         return No.LATE
     return No.NOT_NOW if option.now_only and first > NOW else None
 

@@ -5,8 +5,8 @@ These are expectations that order offers, so they are floats; what is reserved a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from router.contract.card import Where
 from router.policy.snapshot import Facts, Learned, OfferFacts
@@ -20,6 +20,8 @@ ENOUGH_RESULTS = 20.0
 UNMEASURED = 2.2
 """Times the documented typical time that an offer we do not know yet is given."""
 SLACK_S = 10.0
+CALL_S = 60.0
+"""How long a call that nobody answers hangs before it is given up."""
 REDO_S = 300.0
 """Most room that a job on our own device is given to be made elsewhere."""
 OFTEN = 0.02
@@ -56,8 +58,7 @@ def billed_tries(offer: OfferFacts) -> Decimal:
     return Decimal(str(round(1 + share * rate / (1 - rate), 4)))
 
 
-@dataclass(frozen=True)
-class Times:
+class Times(NamedTuple):
     """How long one job takes at an offer, in seconds without waiting."""
 
     mean: float

@@ -64,7 +64,7 @@ class Lines:
             places=self._places(offer.room, offer.busy_until, offer.seconds),
             service_s=offer.seconds,
             windows=windows,
-            history=sorted(min(0.0, self._from_now(at)) for at in offer.starts),
+            history=sorted(min(0.0, self._from_now(at)) for at in offer.starts) if offer.starts else (),
             # With none left today, `free_at` tells when one is left again.
             left=offer.left_today if offer.left_today or offer.free_at is None else 1,
         )

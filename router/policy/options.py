@@ -8,17 +8,19 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from heapq import nsmallest
+from typing import NamedTuple
 
 from router.contract.card import Where
-from router.contract.errors import Misfit
+from router.contract.errors import Misfit, Unavailable
 from router.contract.job import Candidate, Decision, Rejected
 from router.contract.request import Mode
-from router.policy.cost import UNKNOWN_USD, expected_cost, safe_s, times_of
+from router.policy.cost import CALL_S, UNKNOWN_USD, expected_cost, safe_s, times_of
 from router.policy.fitted import Fitted, Key, PromptLimits, Unfit, fit_key, fitted
 from router.policy.lines import Lines
 from router.policy.modes import order
-from router.policy.reasons import why_candidate
 from router.policy.rejections import (
+    Purse,
     ahead_of_pace,
     money_says,
     names,
@@ -31,7 +33,7 @@ from router.policy.snapshot import Ask, Facts, OfferFacts
 from router.policy.timeline import Line
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Option:
     """One offer as one shape of request sees it; seconds are from now."""
 
@@ -47,6 +49,10 @@ class Option:
     """Expected seconds of work."""
     safe: float
     """Seconds before the deadline at which it must have started."""
+    lead: float
+    """The same; where the offer is `down`, with room to be turned away again and be made at the next offer."""
+    down: bool
+    """It did not answer when it was last asked, by this job or often enough by any."""
     earliest: float
     """Not before this, whatever the line says: this job's own earlier attempts, a rest."""
     wait: float
@@ -57,8 +63,6 @@ class Option:
     """Counts only while it can start now (`cloud-first`)."""
     score: float = 0.0
     """What its mode compares: a refusal costs the difference to the next option's."""
-    candidates: dict[str, Candidate] = field(default_factory=dict)
-    """Built when first shown."""
 
     @property
     def model(self) -> str:
@@ -67,21 +71,7 @@ class Option:
 
     def candidate(self, late: bool, unsafe: bool) -> Candidate:
         """As the decision shows it."""
-        kind = "late" if late else "unsafe" if unsafe else ""
-        found = self.candidates.get(kind)
-        if found is None:
-            price, card = self.made.price, self.offer.card
-            usd = price.usd if price else None
-            found = self.candidates[kind] = Candidate(
-                backend=card.backend,
-                model=card.id,
-                usd=usd,
-                seconds=round(self.wait + self.seconds, 1),
-                reason=why_candidate(self.house, usd, late, unsafe),
-                price_as_of=price.as_of.isoformat() if price else None,
-                price_source=price.source if price else None,
-            )
-        return found
+        return self.made.candidate(self.offer.card, round(self.wait + self.seconds, 1), late, unsafe)
 
 
 @dataclass(eq=False)
@@ -101,8 +91,7 @@ class Shape:
     """Decisions of this pass that several jobs share."""
 
 
-@dataclass(frozen=True)
-class _Rough:
+class _Rough(NamedTuple):
     """An offer that passed all filters, before its alternatives are known."""
 
     offer: OfferFacts
@@ -110,6 +99,24 @@ class _Rough:
     tier: int
     refused: bool
     again: Rejected | None
+
+
+def _down(rough: _Rough) -> bool:
+    rest, again = rough.offer.rest, rough.again
+    return (
+        rough.offer.half_open
+        or (rest is not None and rest.code == Unavailable.code)
+        or (again is not None and again.code == Unavailable.code)
+    )
+
+
+def _leave_room(options: Sequence[Option]) -> None:
+    """An outage is seldom over at the next try: who tries must still reach the next offer that is not down, not only the quickest."""
+    for i, option in enumerate(options):
+        if option.down:
+            sure = next((o for o in options[i + 1 :] if not o.down), None)
+            if sure is not None:
+                option.lead = max(option.safe, CALL_S + sure.safe)
 
 
 class Shapes:
@@ -121,6 +128,7 @@ class Shapes:
         self._lines = lines
         self._prompts = PromptLimits([o.card for o in facts.offers if o.unusable is None])
         self._others = any(o.unusable is None and not o.card.demo for o in facts.offers)
+        self._untouched = Purse(facts.money)
         self._known: dict[Key, Shape] = {}
 
     def of(self, ask: Ask) -> Shape:
@@ -148,13 +156,14 @@ class Shapes:
 
     def _make(self, ask: Ask, key: Key) -> Shape:
         facts, mode = self._facts, ask.request.preferences.mode or self._facts.mode
-        named = [o.card for o in facts.offers if names(ask.request.model, o.card)]
+        wanted = ask.request.model
+        named = [o.card for o in facts.offers if names(wanted, o.card)] if wanted is not None else []
         rough: list[_Rough] = []
         rejected: list[Rejected] = []
         misfits: list[tuple[Misfit, ...]] = []
         full_usd = self._local_full_usd(ask, key)
         for offer in facts.offers:
-            tier = tier_of(facts, ask.request, offer.card, named)
+            tier = tier_of(facts, ask.request, offer.card, named) if wanted is not None else 0
             no = not_asked_for(facts, ask.request, offer.card, mode, tier, self._others)
             if no is None and offer.unusable is not None:
                 no, never = self._unusable(ask, key, offer)
@@ -171,6 +180,7 @@ class Shapes:
             else:
                 rejected.append(found)
         options = order(mode, self._options(ask, rough), facts)
+        _leave_room(options)
         return Shape(
             mode,
             options,
@@ -200,7 +210,9 @@ class Shapes:
         usd = made.price.usd if made.price else None
         patient = (ask.request.preferences.mode or facts.mode) is Mode.CHEAPEST
         again = tried_here(facts, ask, card, usd, patient) if ask.tried else None
-        no = money_says(facts, ask, card, made, full_usd) or ahead_of_pace(facts, 0, card, made)
+        no = money_says(facts, self._untouched, ask, card, made, full_usd) or ahead_of_pace(
+            facts, 0, card, made
+        )
         if no is None and again is not None and again.ready_at is None:
             no = again
         if no is None and offer.rest is not None and offer.rest.ready_at is None:
@@ -214,14 +226,17 @@ class Shapes:
     def _options(self, ask: Ask, rough: Sequence[_Rough]) -> list[Option]:
         facts = self._facts
         times = [times_of(r.offer) for r in rough]
-        quick = sorted((t.p97, i) for i, t in enumerate(times))
+        quick = nsmallest(2, (t.p97 for t in times))
         hedged = facts.can_hedge and ask.request.preferences.allow_duplicate_spend
         options = []
         for i, r in enumerate(rough):
-            other = next((p97 for p97, j in quick if j != i), math.inf)
+            # Of two that are equally quick each has the other.
+            others = quick[1:] if times[i].p97 == quick[0] else quick
+            other = others[0] if others else math.inf
             usd = r.made.price.usd if r.made.price else None
             line = self._lines.of(r.offer)
             earliest, blocked = self._blocked(r, line, usd)
+            safe = safe_s(facts, r.offer, times[i], other, hedged)
             options.append(
                 Option(
                     offer=r.offer,
@@ -232,7 +247,9 @@ class Shapes:
                     house=r.offer.card.where is Where.HOUSE,
                     cost=expected_cost(facts, r.offer, usd) if r.made.price else UNKNOWN_USD,
                     seconds=times[i].mean,
-                    safe=safe_s(facts, r.offer, times[i], other, hedged),
+                    safe=safe,
+                    lead=safe,
+                    down=_down(r),
                     earliest=earliest,
                     wait=max(line.at(0), earliest, 0.0),
                     blocked=blocked,

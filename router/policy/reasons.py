@@ -41,12 +41,19 @@ def nearest(rejected: Sequence[Rejected]) -> Rejected | None:
 def why_candidate(house: bool, usd: Decimal | None, late: bool, unsafe: bool) -> Words:
     """A word or two beside a candidate."""
     if late:
-        return words("expected after the deadline", "期限に間に合わない見込みです")
+        return _LATE
     if unsafe:
-        return words("may come after the deadline", "期限に間に合わない可能性があります")
+        return _UNSAFE
     if house:
-        return words("our own device, no bill", "自前のデバイス(請求なし)")
-    return words("price not known", "価格不明") if usd is None else words("cloud", "クラウド")
+        return _OWN
+    return _NO_PRICE if usd is None else _CLOUD
+
+
+_LATE = words("expected after the deadline", "期限に間に合わない見込みです")
+_UNSAFE = words("may come after the deadline", "期限に間に合わない可能性があります")
+_OWN = words("our own device, no bill", "自前のデバイス(請求なし)")
+_NO_PRICE = words("price not known", "価格不明")
+_CLOUD = words("cloud", "クラウド")
 
 
 _BLOCKED = (

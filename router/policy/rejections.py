@@ -77,88 +77,6 @@ def not_asked_for(
     return None
 
 
-def money_says(
-    facts: Facts, ask: Ask, card: ModelCard, made: Fitted, local_full_usd: Decimal | None
-) -> Rejected | None:
-    """Caps, budgets and the user's own thresholds; what other jobs of this pass take comes later."""
-    pref, price = ask.request.preferences, made.price
-    if price is None:
-        return _unknown_price(facts, ask, card)
-    if made.most == 0:
-        return None
-    if card.where is not Where.HOUSE:
-        no = _too_expensive(facts, card, made, price.usd, local_full_usd)
-        if no is not None:
-            return no
-    if pref.max_usd is not None and ask.spent + made.most > to_micros(pref.max_usd):
-        left = money(from_micros(max(to_micros(pref.max_usd) - ask.spent, 0)))
-        return reject(
-            card,
-            "max_usd",
-            words(
-                f"${money(price.most_usd)} is above what this job may still cost (${left})",
-                f"${money(price.most_usd)} はこのジョブの残り上限額 (${left}) を超えています",
-            ),
-            usd=price.usd,
-        )
-    return over_budget(Purse(facts.money), ask, card, made)
-
-
-def _unknown_price(facts: Facts, ask: Ask, card: ModelCard) -> Rejected | None:
-    pref, left = ask.request.preferences, facts.money
-    project = ask.request.project
-    limits = (
-        pref.max_usd,
-        left.day,
-        left.month,
-        left.project_day.get(project) if project else None,
-        facts.too_expensive_per_second,
-        facts.too_expensive_multiple,
-        facts.pace,
-    )
-    if pref.allow_unknown_price or all(limit is None for limit in limits):
-        return None
-    return reject(
-        card,
-        "price_unknown",
-        words(
-            "its price is not known and a cap or budget applies (preferences.allow_unknown_price allows it)",
-            "価格が不明で、上限または予算が設定されています(preferences.allow_unknown_price で許可できます)",
-        ),
-    )
-
-
-def _too_expensive(
-    facts: Facts, card: ModelCard, made: Fitted, usd: Decimal, local_full_usd: Decimal | None
-) -> Rejected | None:
-    threshold = facts.too_expensive_per_second
-    per_second = usd / Decimal(str(made.duration or 1))
-    if threshold is not None and per_second > threshold:
-        limit = money(threshold)
-        return reject(
-            card,
-            "too_expensive",
-            words(
-                f"${money(round(per_second, 4))} per second is above the limit of ${limit}",
-                f"1 秒あたり ${money(round(per_second, 4))} は上限 ${limit} を超えています",
-            ),
-            usd=usd,
-        )
-    multiple = facts.too_expensive_multiple
-    if multiple is not None and local_full_usd is not None and usd > multiple * local_full_usd:
-        full, most = money(cents(local_full_usd)), money(cents(multiple * local_full_usd))
-        return reject(
-            card,
-            "too_expensive",
-            words(
-                f"above ${most}, {multiple.normalize():f} times the ${full} that our own card costs in full for this clip",
-                f"自前の GPU の総費用(この動画で ${full})の {multiple.normalize():f} 倍にあたる ${most} を超えています",
-            ),
-            usd=usd,
-        )
-    return None
-
-
 @dataclass
 class Purse:
     """What the budgets still allow, and what the jobs of this pass have taken of it, in micro-dollars."""
@@ -191,12 +109,95 @@ class Purse:
         return min(lefts, default=None)
 
 
+def money_says(
+    facts: Facts, purse: Purse, ask: Ask, card: ModelCard, made: Fitted, local_full_usd: Decimal | None
+) -> Rejected | None:
+    """Caps, budgets and the user's own thresholds; `purse` is as the snapshot has it, other jobs take from it later."""
+    pref, price = ask.request.preferences, made.price
+    if price is None:
+        return _unknown_price(facts, ask, card)
+    if made.most == 0:
+        return None
+    if card.where is not Where.HOUSE:
+        no = _too_expensive(facts, card, made, price.usd, local_full_usd)
+        if no is not None:
+            return no
+    if pref.max_usd is not None and ask.spent + made.most > to_micros(pref.max_usd):
+        left = money(from_micros(max(to_micros(pref.max_usd) - ask.spent, 0)))
+        return reject(
+            card,
+            "max_usd",
+            words(
+                f"${money(price.most_usd)} is above what this job may still cost (${left})",
+                f"${money(price.most_usd)} はこのジョブの残り上限額 (${left}) を超えています",
+            ),
+            usd=price.usd,
+        )
+    return over_budget(purse, ask, card, made)
+
+
+def _unknown_price(facts: Facts, ask: Ask, card: ModelCard) -> Rejected | None:
+    pref, left = ask.request.preferences, facts.money
+    project = ask.request.project
+    limits = (
+        pref.max_usd,
+        left.day,
+        left.month,
+        left.project_day.get(project) if project else None,
+        facts.too_expensive_per_second,
+        facts.too_expensive_multiple,
+        facts.pace,
+    )
+    if pref.allow_unknown_price or all(limit is None for limit in limits):
+        return None
+    return reject(
+        card,
+        "price_unknown",
+        words(
+            "its price is not known and a cap or budget applies (preferences.allow_unknown_price allows it)",
+            "価格が不明で、上限または予算が設定されています(preferences.allow_unknown_price で許可できます)",
+        ),
+    )
+
+
+def _too_expensive(
+    facts: Facts, card: ModelCard, made: Fitted, usd: Decimal, local_full_usd: Decimal | None
+) -> Rejected | None:
+    threshold = facts.too_expensive_per_second
+    if threshold is not None and (per_second := usd / Decimal(str(made.duration or 1))) > threshold:
+        limit = money(threshold)
+        return reject(
+            card,
+            "too_expensive",
+            words(
+                f"${money(round(per_second, 4))} per second is above the limit of ${limit}",
+                f"1 秒あたり ${money(round(per_second, 4))} は上限 ${limit} を超えています",
+            ),
+            usd=usd,
+        )
+    multiple = facts.too_expensive_multiple
+    if multiple is not None and local_full_usd is not None and usd > multiple * local_full_usd:
+        full, most = money(cents(local_full_usd)), money(cents(multiple * local_full_usd))
+        return reject(
+            card,
+            "too_expensive",
+            words(
+                f"above ${most}, {multiple.normalize():f} times the ${full} that our own card costs in full for this clip",
+                f"自前の GPU の総費用(この動画で ${full})の {multiple.normalize():f} 倍にあたる ${most} を超えています",
+            ),
+            usd=usd,
+        )
+    return None
+
+
 def over_budget(purse: Purse, ask: Ask, card: ModelCard, made: Fitted) -> Rejected | None:
     """Which budget does not hold this reservation any more, and when that budget turns."""
     most, money_left, project = made.most, purse.money, ask.request.project
     if most == 0 or made.price is None:
         return None
     project_left = money_left.project_day.get(project) if project else None
+    if project_left is None and money_left.day is None and money_left.month is None:
+        return None
     lefts = (
         (
             f"project {project}",

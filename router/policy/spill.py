@@ -10,8 +10,8 @@ from router.policy.modes import SPILLS_LAZILY
 from router.policy.options import Option
 from router.policy.timeline import NOW, Line
 
-HASTE = 3.0
-"""Safe times before its deadline at which a spilled job goes to the dear offer whatever happens: room for two more tries."""
+HASTE = 2.0
+"""Safe times before its deadline at which a spilled job goes to the dear offer whatever happens: room for one more try."""
 QUEUE = 1.0
 """Service times of the dear offer that each spilled job due earlier is given, where that offer has a limit."""
 WINDOW_SHARE = 0.02

@@ -7,8 +7,7 @@ what makes the acceptance of a whole queue one pass over it.
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from router.policy.acceptance import Waiter
@@ -18,8 +17,7 @@ NOW = 0.001
 """What starts within a millisecond starts now."""
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """At most `most` starts in any `span` seconds."""
 
     most: int
@@ -28,6 +26,28 @@ class Window:
 
 class Line:
     """One queue: its places, its windows, and the jobs it holds in this pass."""
+
+    __slots__ = (
+        "_history",
+        "_places",
+        "_starts",
+        "account",
+        "begun",
+        "count",
+        "demand",
+        "earliest",
+        "held",
+        "least",
+        "left",
+        "limited",
+        "members",
+        "name",
+        "refused",
+        "room",
+        "serial",
+        "service_s",
+        "windows",
+    )
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from router.contract.job import Rejected
 from router.contract.request import Mode
 from router.contract.words import same
 from router.pace import Pace
-from router.policy import Ask, Choice, Facts, Money, OfferFacts
+from router.policy import Ask, Choice, Facts, Money, OfferFacts, Tried, decide
 from router.policy.planning import Pass
 from router.pricing import to_micros
 from tests.router.policy.scenes import NOW, SURE, ask, card, device, facts, offer
@@ -119,6 +119,37 @@ def test_a_half_open_breaker_lets_one_job_through_in_every_mode() -> None:
         )
         choices = policy.plan(facts(probe), [ask(n, mode=mode) for n in range(3)])
         assert len(started(choices)) == 1
+
+
+def test_who_is_short_of_time_does_not_try_again_what_was_down_but_takes_the_next_cheapest() -> None:
+    world = facts(offer("ant", "0.15"), offer("crab", "0.22"), offer("hare", "0.40", seconds=50, sure=False))
+    down = (Tried("ant/clip", "unavailable", False, NOW),)
+    # 30 s until it may ask again, 60 s for a call that hangs, 115 s to be safe at crab.
+    short, long = (replace(ask(due_s=due), tried=down) for due in (204, 206))
+    assert decide(world, short).planned == "crab/clip"
+    assert decide(world, long).planned == "ant/clip"
+
+
+def test_the_probe_of_an_outage_is_a_job_that_can_still_go_elsewhere() -> None:
+    world = facts(offer("ant", "0.15", half_open=True), offer("crab", "0.22"))
+    assert decide(world, ask(due_s=174)).planned == "crab/clip"
+    assert decide(world, ask(due_s=176)).planned == "ant/clip"
+    assert decide(facts(offer("ant", "0.15", half_open=True)), ask(due_s=174)).planned == "ant/clip"
+
+
+def test_a_retry_after_is_believed() -> None:
+    rest = Rejected(
+        backend="ant",
+        model="ant/clip",
+        code="rate_limited",
+        reason=same("rests"),
+        ready_at=NOW + timedelta(seconds=30),
+    )
+    world = facts(offer("ant", "0.15", rest=rest), offer("crab", "0.22"))
+    assert decide(world, ask(due_s=150)).planned == "ant/clip"
+    down = rest.model_copy(update={"code": "unavailable"})
+    world = facts(offer("ant", "0.15", rest=down), offer("crab", "0.22"))
+    assert decide(world, ask(due_s=150)).planned == "crab/clip"
 
 
 def test_alike_jobs_share_one_decision() -> None:

@@ -34,13 +34,13 @@ def test_a_job_that_the_cheap_server_refused_waits_for_it_as_long_as_is_safe() -
     full = facts(device(), ANT_SMALL, DOVE)
     small = ask(due_s=1600, resolution="720p")
     choice = policy.plan(full, [small, *crowd(1600)])["job000"]
-    # 3 x 115 s, 2 % of 1600 s and a minute before the deadline.
+    # 2 x 115 s, 2 % of 1600 s and a minute before the deadline.
     assert choice.start_at is not None
-    assert (choice.start_at - NOW).total_seconds() == pytest.approx(1600 - 345 - 32 - 60)
+    assert (choice.start_at - NOW).total_seconds() == pytest.approx(1600 - 230 - 32 - 60)
     assert (choice.resolved, choice.wake_at, choice.planned) == (None, choice.start_at, "ant/clip")
     assert choice.decision.reason.en.startswith("waits for ours/clip, which costs less")
     assert [c.model for c in choice.decision.candidates] == ["ant/clip"]
-    later = policy.plan(full, [waited(ask(due_s=400, resolution="720p"), 1200), *crowd(400)])["job000"]
+    later = policy.plan(full, [waited(ask(due_s=320, resolution="720p"), 1280), *crowd(320)])["job000"]
     assert later.resolved is not None
 
 
