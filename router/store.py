@@ -41,6 +41,8 @@ _FOLLOWS = {
     AttemptStatus.FETCHING: Status.FETCHING,
 }
 
+LATELY_US = 86_400_000_000
+"""An attempt accepted longer ago says nothing about what our own device does now."""
 MOST_CREATED = 5000
 """Most jobs that `created` looks at."""
 
@@ -125,7 +127,10 @@ _LATEST_OF = (
         .over()
         .label("last_end"),
     )
-    .where(attempts.c.model.in_(sa.bindparam("models", expanding=True)), attempts.c.accepted_at.is_not(None))
+    .where(
+        attempts.c.accepted_at > sa.bindparam("since"),
+        attempts.c.model.in_(sa.bindparam("models", expanding=True)),
+    )
     .order_by(attempts.c.accepted_at.desc())
     .limit(1)
 )
@@ -365,10 +370,11 @@ class Latest(NamedTuple):
 
 
 def latest_attempt_of(tx: Tx, models: Sequence[str]) -> Latest | None:
-    """The newest of these models' accepted attempts; None when there was none."""
+    """The newest of these models' attempts that were accepted lately; None when there was none."""
     if not models:
         return None
-    row = tx.conn.execute(_LATEST_OF, {"models": list(models)}).one_or_none()
+    asked = {"models": list(models), "since": tx.us - LATELY_US}
+    row = tx.conn.execute(_LATEST_OF, asked).one_or_none()
     return None if row is None else Latest(row.model, row.ended_at, row.last_end)
 
 

@@ -71,6 +71,7 @@ attempts = Table(
     Column("ended_at", BigInteger),
     Index("attempts_by_status", "status"),
     Index("attempts_by_model", "model", "status"),
+    Index("attempts_by_accepted", "model", "accepted_at"),
 )
 
 events = Table(
