@@ -313,7 +313,7 @@ class Engine:
         by_id = {w.job.id: w.job for w in jobs}
         for hedge in found:
             choice = policy.copy(snapshot, running[hedge.job], hedge)
-            if choice.resolved is not None:
+            if choice is not None:
                 begun = await self._begin(by_id[hedge.job], choice, store.begin_copy)
                 if begun is not None:
                     await self._hand_over(*begun)

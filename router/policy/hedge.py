@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from router.contract.request import Mode, Substitutes
 from router.contract.words import words
 from router.policy.answers import answer
 from router.policy.cost import failure_rate, survival
@@ -63,22 +62,20 @@ def hedges(facts: Facts, running: Sequence[Running]) -> list[Hedge]:
     return found
 
 
-def copy(facts: Facts, run: Running, hedge: Hedge) -> Choice:
-    """The choice that starts this copy; without `resolved` where the offer is not free any more."""
-    request = run.ask.request
-    wish = {"backends": (hedge.model,), "mode": Mode.FASTEST, "substitutes": Substitutes.ANY}
-    narrowed = request.model_copy(
-        update={"model": None, "preferences": request.preferences.model_copy(update=wish)}
-    )
-    pass_ = Pass(facts, [replace(run.ask, request=narrowed)])
-    pass_.allot()
-    choice = answer(pass_, pass_.waiters[0])
-    percent = f"{100 * hedge.late:.0f} %"
+def copy(facts: Facts, run: Running, hedge: Hedge) -> Choice | None:
+    """The choice that starts this copy, decided over all offers as any other; None where the offer is gone."""
+    pass_ = Pass(facts, [run.ask])
+    (waiter,) = pass_.waiters
+    waiter.option = next((o for o in waiter.shape.options if o.model == hedge.model), None)
+    if waiter.option is None:
+        return None
+    waiter.now = True
+    choice = answer(pass_, waiter)
+    seconds, percent = f"{(facts.now - run.started_at).total_seconds():.0f}", f"{100 * hedge.late:.0f} %"
     why = words(
-        f"a second copy, which the job allows: {run.model} has run for "
-        f"{(facts.now - run.started_at).total_seconds():.0f} s and would be late at {percent}",
-        f"ジョブが許可した 2 つ目の試行: {run.model} は {(facts.now - run.started_at).total_seconds():.0f} 秒経過し、"
-        f"{percent} の確率で期限に遅れる見込み",
+        f"a second copy, which the job allows: {run.model} has run for {seconds} s and misses the deadline with a "
+        f"probability of {percent}",
+        f"ジョブが許可した 2 つ目の試行: {run.model} は開始から {seconds} 秒経過し、{percent} の確率で期限に遅れる見込みです",
     )
     return replace(choice, decision=choice.decision.model_copy(update={"reason": why}))
 

@@ -175,6 +175,24 @@ def test_a_running_job_that_became_slow_is_copied_once_it_would_miss_its_deadlin
     assert policy.hedges(snapshot, [running(10, 400)]) == []
 
 
+def test_a_copy_is_decided_over_all_offers_and_says_why() -> None:
+    snapshot = facts(SLOW, QUICK, device(), can_hedge=True)
+    run = running(200, 150)
+    (hedge,) = policy.hedges(snapshot, [run])
+    choice = policy.copy(snapshot, run, hedge)
+    assert choice is not None and choice.resolved is not None
+    assert (choice.resolved.model, choice.reserve) == ("quick/clip", 200_000)
+    decision = choice.decision
+    assert decision.chosen is not None and decision.chosen.model == "quick/clip"
+    shown = {c.model for c in decision.candidates} | {r.model for r in decision.rejected}
+    assert shown == {"slow/clip", "quick/clip", "ours/clip"}
+    assert "forbidden" not in {r.code for r in decision.rejected}
+    assert "slow/clip has run for 200 s" in decision.reason.en
+    assert "slow/clip は開始から 200 秒経過" in decision.reason.ja
+    gone = policy.copy(facts(SLOW, can_hedge=True), run, hedge)
+    assert gone is None
+
+
 def test_no_copy_without_permission_money_an_engine_or_at_home() -> None:
     late = running(200, 150)
     assert policy.hedges(facts(SLOW, QUICK), [late]) == []
