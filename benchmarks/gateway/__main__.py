@@ -25,7 +25,7 @@ NOTES = (
     "Their places fill up with jobs that run on, as in a busy installation: what is created then waits, and each new "
     "job is planned again with all that wait. The planner's CPU during the load is in these figures.",
     "e1, e2: FastAPI and one SQLite table, WAL, synchronous=FULL; e1 commits one row at a time, e2 up to 256 together. "
-    "They check a body and write a row: no routing, limits, money, history.",
+    "They check a body and write a row: no routing, limits, money, history. uvloop and httptools serve them as they serve us.",
     "pass-through: FastAPI and httpx, every call goes to the twin. Not durable.",
     "Behaviour, slow accept: LiteLLM has its timeout set to 3 s there; Understudy has no such setting and keeps its own. "
     "The budget is a project's at Understudy and the deployment's at LiteLLM.",
