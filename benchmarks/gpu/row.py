@@ -210,6 +210,12 @@ def _generate(pipeline: Any, render: Render, phases: "_Phases") -> None:
         "num_frames": render.frames,
         "num_inference_steps": render.steps,
         "guidance_scale": render.guidance,
+        # LTX-2's defaults would run its transformer three more times per step, which our recipe does not.
+        "audio_guidance_scale": render.guidance,
+        "stg_scale": 0.0,
+        "audio_stg_scale": 0.0,
+        "modality_scale": 1.0,
+        "audio_modality_scale": 1.0,
         "max_sequence_length": render.max_sequence_length,
         "generator": torch.Generator("cpu").manual_seed(render.seed),
         "output_type": "np",
