@@ -67,18 +67,26 @@ class Planning:
     async def calibrate(self, models: Sequence[str], told: Callable[[Words], None]) -> CalibratedDevice:
         """Make a few clips of each model in a model process of its own, and write what they took into the data folder.
 
-        No names: every model whose weights are here. `told` hears of each clip. A model that fails is listed with its
-        reason. Raises ServerTrouble where the device is unusable or the file cannot be written.
+        No names: every model whose weights are here. `told` hears of each clip, and why a model cannot be measured as soon
+        as that is known: before all else where its weights are missing. It is listed in the result too. Raises
+        ServerTrouble where the device is unusable or the file cannot be written.
         """
         cards = [self._card(model) for model in models] or [
             card for card in self._config.cards.values() if card.local and self.problem(card) is None
         ]
+        failed: dict[str, Words] = {}
+        for card in cards if models else ():
+            why = await asyncio.to_thread(self.problem, card)
+            if why is not None:
+                failed[card.id] = why
+                told(_of(card, why))
         device = await asyncio.to_thread(here, self._device_name)
         if device.problem is not None and device.facts.kind == "cuda":
             raise ServerTrouble(device.problem)
         for note in busy_words(device.facts, device.total_gb):
             told(note)
-        found = await self._measure(cards, device, told)
+        found = await self._measure([card for card in cards if card.id not in failed], device, told)
+        found = found.model_copy(update={"failed": {**failed, **found.failed}})
         if (file := self._file) is not None:
             await asyncio.to_thread(_write, file, found)
         return found
@@ -172,6 +180,7 @@ class Planning:
                         rows.append(await self._trial(bench, card, clip, device))
                 except GatewayError as error:
                     failed[card.id] = error.message
+                    told(_of(card, error.message))
         finally:
             await bench.aclose()
             await asyncio.to_thread(shutil.rmtree, scratch, True)
@@ -268,6 +277,10 @@ def _request(card: ModelCard, clip: Clip) -> ResolvedRequest:
         seed=1,
         options={"steps": clip.steps},
     )
+
+
+def _of(card: ModelCard, said: Words) -> Words:
+    return words(f"{card.id}: {said.en}", f"{card.id}: {said.ja}")
 
 
 def _made(folder: Path) -> Path:

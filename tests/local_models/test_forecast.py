@@ -367,8 +367,10 @@ async def test_calibration_measures_through_the_model_process_and_the_planner_re
     assert told.basis == "measured"
     assert told.seconds == pytest.approx(row.encode_s + 12 * row.step_s + row.decode_s, abs=0.1)
     assert (await backend.typical_seconds())["local/tiny"] == told.seconds
+    heard.clear()
     named = await backend.calibrate(["local/gone"], heard.append)
     assert named.rows == ()
+    assert [said.en for said in heard] == [f"local/gone: {named.failed['local/gone'].en}"]
     assert "missing" in named.failed["local/gone"].en
     assert len(calibration.read(tmp_path / calibration.FILE).devices[0].rows) == 1
     with pytest.raises(errors.NotFound, match="local/tiny"):
