@@ -12,11 +12,12 @@ import pytest
 
 from benchmarks.gpu import __main__ as bench
 from benchmarks.gpu.__main__ import Bench
+from benchmarks.gpu.agreement import Row, verdicts
 from benchmarks.gpu.configs import MODELS
 from benchmarks.gpu.jobs import Job, Wanted, jobs
 from benchmarks.gpu.peaks import PEAKS, peak_of
 from benchmarks.gpu.process import RowProcess, TookTooLong
-from benchmarks.gpu.report import Report, Row, row_of, verdicts
+from benchmarks.gpu.report import Report, row_of
 from benchmarks.gpu.tiny_configs import TINY
 from benchmarks.machine import machine
 from local_models._published import published
