@@ -10,12 +10,16 @@ from pydantic import ValidationError
 from local_models._memory import options
 from local_models._numbers import DeviceFacts, LoadPlan, ModelNumbers
 from local_models._speed import pass_flops
-from router.contract.forecast import CalibratedDevice, Calibration, Measured
+from router.contract.forecast import CalibratedDevice, Calibration, Measured, RanOut
 from router.contract.words import Words, words
 
 FILE = "calibration.json"
 _FACTORS = (0.6, 1.8)
 """A measured peak further from the prediction than this corrects it only so far: then the formula is wrong."""
+
+
+BEYOND = 1.01
+"""What ran out of memory is reckoned to need this times what there was, at least."""
 
 
 class CalibrationBroken(Exception):
@@ -47,10 +51,13 @@ def read(path: Path) -> Calibration:
 def merged(old: Calibration, new: CalibratedDevice) -> Calibration:
     """The file with this run in it: its models replace what was measured of them on the same device before."""
     again = {row.model for row in new.rows}
+    tried = again | {row.model for row in new.ran_out}
     before = next((found for found in old.devices if found.device == new.device), None)
     kept = tuple(row for row in before.rows if row.model not in again) if before else ()
+    failed = tuple(row for row in before.ran_out if row.model not in tried) if before else ()
     others = tuple(found for found in old.devices if found.device != new.device)
-    return Calibration(devices=(*others, new.model_copy(update={"rows": (*kept, *new.rows)})))
+    both = {"rows": (*kept, *new.rows), "ran_out": (*failed, *new.ran_out)}
+    return Calibration(devices=(*others, new.model_copy(update=both)))
 
 
 def rows_of(calibration: Calibration, device: str, model: str) -> tuple[Measured, ...]:
@@ -64,9 +71,24 @@ def rows_of(calibration: Calibration, device: str, model: str) -> tuple[Measured
     )
 
 
-def peak_factor(rows: tuple[Measured, ...]) -> float:
-    """Measured by predicted peak, the largest of the rows: too little memory is worse than too much. 1 without any."""
+def ran_out_of(calibration: Calibration, device: str, model: str) -> tuple[RanOut, ...]:
+    """This model's plans that ran out of memory on a device of this name."""
+    return tuple(
+        row
+        for found in calibration.devices
+        if found.device == device
+        for row in found.ran_out
+        if row.model == model
+    )
+
+
+def peak_factor(rows: Sequence[Measured], ran_out: Sequence[RanOut] = ()) -> float:
+    """Measured by predicted peak, the largest of the rows: too little memory is worse than too much. 1 without any.
+
+    What ran out of memory needs more than there was, and is not planned into as much again.
+    """
     factors = [row.peak_gb / row.predicted_peak_gb for row in rows if row.peak_gb and row.predicted_peak_gb]
+    factors += [BEYOND * row.free_gb / row.predicted_peak_gb for row in ran_out if row.predicted_peak_gb]
     return min(max(max(factors), _FACTORS[0]), _FACTORS[1]) if factors else 1.0
 
 
@@ -107,6 +129,7 @@ __all__ = [
     "measured_seconds",
     "merged",
     "peak_factor",
+    "ran_out_of",
     "read",
     "rows_of",
     "step_seconds",

@@ -122,9 +122,19 @@ class Forecaster:
         known = {option.plan.word: option.plan for option in options(model, replace(device, free_gb=1e6))}
         return peak_gb(model, known[plan]) if plan in known else None
 
+    def smallest_plan(self, card: ModelCard, clip: Clip, device: DeviceFacts) -> LoadPlan | None:
+        """The one that needs least, with its uncorrected peak; None on the CPU, or where the model is not known."""
+        model = self._numbers(card, clip)
+        if model is None or device.kind == "cpu":
+            return None
+        return min((option.plan for option in options(model, device)), key=lambda plan: plan.peak_gb)
+
     def peak_factor(self, card: ModelCard, device: str) -> float:
         """What was measured of this model on a device of that name, by what was predicted."""
-        return calibration.peak_factor(calibration.rows_of(self._calibration, device, card.id))
+        return calibration.peak_factor(
+            calibration.rows_of(self._calibration, device, card.id),
+            calibration.ran_out_of(self._calibration, device, card.id),
+        )
 
     def refusal(self, card: ModelCard, clip: Clip) -> Words | None:
         """Why this machine cannot make the clip, with the nearest thing that it can; None where it should, or where the

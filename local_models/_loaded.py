@@ -47,6 +47,13 @@ class LoadedModel:
         return self._plans[0]
 
     @property
+    def ran_out(self) -> dict[str, Any]:
+        """Plans that ran out of memory here, and how much they had; empty where none did. A plan whose tiles were cut since
+        did so as it was planned."""
+        words = self._too_large | ({self.plan.word} if self.tile_cuts else set())
+        return {"ran_out": sorted(words), "free_gb": self._free_gb} if words else {}
+
+    @property
     def device(self) -> str:
         """As torch calls it."""
         return device_of(self.asked.device)

@@ -24,7 +24,15 @@ from local_models._snap import snap_frames
 from router.contract.backend import Backend, BackendConfig, Completed
 from router.contract.card import Asset, InputMedia, ModelCard, ResolvedRequest
 from router.contract.errors import GatewayError, GenerationFailed, NotFound, OutOfMemory, ServerTrouble
-from router.contract.forecast import CalibratedDevice, Calibration, ClipWish, DeviceWish, Forecast, Measured
+from router.contract.forecast import (
+    CalibratedDevice,
+    Calibration,
+    ClipWish,
+    DeviceWish,
+    Forecast,
+    Measured,
+    RanOut,
+)
 from router.contract.request import Task
 from router.contract.words import Words, words
 
@@ -67,18 +75,26 @@ class Planning:
     async def calibrate(self, models: Sequence[str], told: Callable[[Words], None]) -> CalibratedDevice:
         """Make a few clips of each model in a model process of its own, and write what they took into the data folder.
 
-        No names: every model whose weights are here. `told` hears of each clip. A model that fails is listed with its
-        reason. Raises ServerTrouble where the device is unusable or the file cannot be written.
+        No names: every model whose weights are here. `told` hears of each clip, and why a model cannot be measured as soon
+        as that is known: before all else where its weights are missing. It is listed in the result too. Raises
+        ServerTrouble where the device is unusable or the file cannot be written.
         """
         cards = [self._card(model) for model in models] or [
             card for card in self._config.cards.values() if card.local and self.problem(card) is None
         ]
+        failed: dict[str, Words] = {}
+        for card in cards if models else ():
+            why = await asyncio.to_thread(self.problem, card)
+            if why is not None:
+                failed[card.id] = why
+                told(_of(card, why))
         device = await asyncio.to_thread(here, self._device_name)
         if device.problem is not None and device.facts.kind == "cuda":
             raise ServerTrouble(device.problem)
         for note in busy_words(device.facts, device.total_gb):
             told(note)
-        found = await self._measure(cards, device, told)
+        found = await self._measure([card for card in cards if card.id not in failed], device, told)
+        found = found.model_copy(update={"failed": {**failed, **found.failed}})
         if (file := self._file) is not None:
             await asyncio.to_thread(_write, file, found)
         return found
@@ -156,6 +172,7 @@ class Planning:
         self, cards: Sequence[ModelCard], device: Here, told: Callable[[Words], None]
     ) -> CalibratedDevice:
         rows: list[Measured] = []
+        ran_out: list[RanOut] = []
         failed: dict[str, Words] = {}
         scratch = Path(tempfile.mkdtemp(prefix="calibrate-", dir=_made(self._config.scratch)))
         bench = self._bench(scratch)
@@ -169,9 +186,10 @@ class Planning:
                                 f"{card.id}: {clip.width}x{clip.height}、{clip.frames} フレーム",
                             )
                         )
-                        rows.append(await self._trial(bench, card, clip, device))
+                        rows.append(await self._trial(bench, card, clip, device, ran_out))
                 except GatewayError as error:
                     failed[card.id] = error.message
+                    told(_of(card, error.message))
         finally:
             await bench.aclose()
             await asyncio.to_thread(shutil.rmtree, scratch, True)
@@ -182,6 +200,7 @@ class Planning:
             date=datetime.now(UTC).date(),
             vram_gb=round(device.total_gb, 1) or None,
             rows=tuple(rows),
+            ran_out=tuple(dict.fromkeys(ran_out)),
             failed=failed,
         )
 
@@ -193,10 +212,20 @@ class Planning:
         made: Backend = kind(replace(self._config, media=_OnePicture(picture), scratch=scratch))
         return made
 
-    async def _trial(self, bench: Backend, card: ModelCard, clip: Clip, device: Here) -> Measured:
+    async def _trial(
+        self, bench: Backend, card: ModelCard, clip: Clip, device: Here, ran_out: list[RanOut]
+    ) -> Measured:
+        """`ran_out` is added to: plans that were tried and had too little memory."""
         operation = await bench.submit(_request(card, clip), key="calibration")
         while True:
-            look = await bench.poll(operation)
+            try:
+                look = await bench.poll(operation)
+            except OutOfMemory:
+                # Every plan was tried.
+                least = self.forecaster().smallest_plan(card, clip, device.facts)
+                if least is not None:
+                    ran_out += _beyond(card, {least.word: least.peak_gb}, device.facts.free_gb)
+                raise
             if isinstance(look, Completed):
                 break
             await asyncio.sleep(POLL_S)
@@ -205,7 +234,12 @@ class Planning:
                 output.path.unlink(missing_ok=True)
         told: Any = look.details["measured"]
         plan = str(told["plan"])
-        predicted = self.forecaster().predicted_peak(card, clip, plan, device.facts)
+        reckons = self.forecaster()
+        tried = {
+            word: reckons.predicted_peak(card, clip, word, device.facts) for word in told.get("ran_out", ())
+        }
+        ran_out += _beyond(card, tried, told.get("free_gb", 0.0))
+        predicted = reckons.predicted_peak(card, clip, plan, device.facts)
         return Measured(
             model=card.id,
             width=clip.width,
@@ -251,6 +285,15 @@ def trial_clips(card: ModelCard) -> tuple[Clip, ...]:
     )
 
 
+def _beyond(card: ModelCard, tried: Mapping[str, float | None], free_gb: float) -> list[RanOut]:
+    """Of these plans and predicted peaks, those that were to fit."""
+    return [
+        RanOut(model=card.id, plan=plan, predicted_peak_gb=peak, free_gb=free_gb)
+        for plan, peak in tried.items()
+        if peak is not None and peak <= free_gb
+    ]
+
+
 def _request(card: ModelCard, clip: Clip) -> ResolvedRequest:
     needs_image = Task.TEXT_TO_VIDEO not in card.tasks
     asset = Asset(id="0" * 64, mime="image/png", size_bytes=1, width=256, height=256)
@@ -268,6 +311,10 @@ def _request(card: ModelCard, clip: Clip) -> ResolvedRequest:
         seed=1,
         options={"steps": clip.steps},
     )
+
+
+def _of(card: ModelCard, said: Words) -> Words:
+    return words(f"{card.id}: {said.en}", f"{card.id}: {said.ja}")
 
 
 def _made(folder: Path) -> Path:

@@ -270,6 +270,7 @@ class Worker:
         on_step("write", 0, 1)
         making.measured = {**making.clock.facts(), "plan": model.plan.word}
         making.measured |= {"beside": True} if making.beside else peak(model.device)
+        making.measured |= model.ran_out
         if model.tile_cuts:
             making.measured["tile_cuts"] = model.tile_cuts
 

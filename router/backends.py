@@ -19,6 +19,7 @@ from router.contract.words import Words, words
 from router.media import MediaStore
 from router.settings import Settings
 from router.weights import installed_folder
+from router.weights.folders import named_folder
 
 log = logging.getLogger("understudy.backends")
 
@@ -237,11 +238,7 @@ def weights_folder(card: ModelCard, settings: Settings) -> Path | None:
     if name in settings.local.models:
         folder = Path(settings.local.models[name]).expanduser()
     elif card.local.path is not None:
-        spec = importlib.util.find_spec("local_models")
-        places = spec.submodule_search_locations if spec else None
-        if not places:
-            return None
-        folder = Path(next(iter(places))) / card.local.path
+        folder = named_folder(card.local.path)
     else:
         folder = installed_folder(settings.home, card)
     return folder if (folder / "model_index.json").is_file() else None

@@ -3,7 +3,8 @@
 Speed and memory do not depend on what weights say, so they are made from configurations (`configs.py`) and kept in a
 cache folder; nothing is downloaded, no network is needed. Every row runs in a process of its own whose memory is capped at
 the size of a smaller card; running out of memory is a result. What is measured already is not measured again: run it
-until nothing is left. Exit code 2 without a card (`--dry` needs none).
+until nothing is left. Results of real cards that are kept in benchmarks/results are held against today's planner by the
+tests (`agreement.py`). Exit code 2 without a card (`--dry` needs none).
 
 NOT RUN YET ON A CARD: when this was written (2026-11-26) no GPU was at hand. What ran, on a CPU: the dry run (weights, both
 ways to load and run, phases, resume, tables) in tests, and by hand the writing and loading of single components of real
@@ -20,10 +21,11 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from benchmarks.gpu.agreement import Row, verdicts
 from benchmarks.gpu.configs import MODELS
 from benchmarks.gpu.jobs import CARDS_GB, WAYS, Job, Wanted, jobs
 from benchmarks.gpu.process import RowProcess, TookTooLong
-from benchmarks.gpu.report import RESULTS, Report, Row, line_of, row_of, verdicts
+from benchmarks.gpu.report import RESULTS, Report, line_of, row_of
 from benchmarks.machine import machine
 from local_models._device import here
 from router.catalog import Catalog
@@ -130,7 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _say("")
     _say(report.as_markdown())
     for verdict in verdicts(report.rows):
-        _say(f"{verdict.model}: predicted peak {verdict.text} (measured/predicted {verdict.worst:.2f})")
+        ratio = "nothing ran" if verdict.worst is None else f"measured/predicted {verdict.worst:.2f}"
+        _say(f"{verdict.model}: predicted peak {verdict.text} ({ratio})")
     _say(f"{time.monotonic() - started:.0f} s, {left} rows left. Written: {file.name} and the same as .md")
     return 0
 

@@ -17,7 +17,8 @@ model's full length in any case, so that which tokens they are does not matter t
 class Part:
     """One component with weights."""
 
-    library: Literal["diffusers", "transformers"]
+    library: Literal["diffusers", "transformers", "ltx2"]
+    """`ltx2`: diffusers' folder of that pipeline, as `model_index.json` calls it."""
     kind: str
     """Name of the class."""
     config: Mapping[str, Any]
@@ -49,6 +50,11 @@ def diffusers(kind: str, **config: Any) -> Part:
 def transformers(kind: str, **config: Any) -> Part:
     """A component of transformers."""
     return Part("transformers", kind, config)
+
+
+def ltx2(kind: str, **config: Any) -> Part:
+    """A component that diffusers keeps beside the LTX-2 pipeline."""
+    return Part("ltx2", kind, config)
 
 
 UMT5_XXL = transformers(
@@ -86,6 +92,26 @@ QWEN_7B = transformers(
     bos_token_id=0,
     eos_token_id=1,
 )
+GEMMA3_12B = transformers(
+    "Gemma3ForConditionalGeneration",
+    text_config={
+        "vocab_size": 262208,
+        "hidden_size": 3840,
+        "intermediate_size": 15360,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 256,
+    },
+    vision_config={
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": 896,
+        "patch_size": 14,
+    },
+)
 BYT5_GLYPH = transformers(
     "T5EncoderModel",
     vocab_size=1510,
@@ -119,6 +145,30 @@ WAN_SCHEDULER = {
 }
 WAN_TOKENIZER: dict[str, Tokenizer] = {"tokenizer": "bytes"}
 FLOW_SCHEDULER = {"scheduler": diffusers("FlowMatchEulerDiscreteScheduler")}
+COGVIDEOX_SCHEDULER = {
+    "scheduler": diffusers(
+        "CogVideoXDDIMScheduler",
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=3.0,
+        timestep_spacing="trailing",
+    )
+}
+MOCHI_SCHEDULER = {"scheduler": diffusers("FlowMatchEulerDiscreteScheduler", invert_sigmas=True)}
+HUNYUAN_SETTINGS = {
+    "scheduler": diffusers("FlowMatchEulerDiscreteScheduler", shift=5.0),
+    "guider": diffusers("ClassifierFreeGuidance", guidance_scale=6.0),
+}
+LTX2_SCHEDULER = {
+    "scheduler": diffusers(
+        "FlowMatchEulerDiscreteScheduler",
+        use_dynamic_shifting=True,
+        base_shift=0.95,
+        max_shift=2.05,
+        shift_terminal=0.1,
+    )
+}
 _A14B = diffusers("WanTransformer3DModel", num_attention_heads=40, ffn_dim=13824, num_layers=40)
 
 MODELS: tuple[Model, ...] = (
@@ -193,18 +243,22 @@ MODELS: tuple[Model, ...] = (
             "text_encoder": T5_XXL,
             "vae": diffusers("AutoencoderKLCogVideoX"),
         },
-        {
-            "scheduler": diffusers(
-                "CogVideoXDDIMScheduler",
-                beta_schedule="scaled_linear",
-                prediction_type="v_prediction",
-                rescale_betas_zero_snr=True,
-                snr_shift_scale=3.0,
-                timestep_spacing="trailing",
-            )
-        },
+        COGVIDEOX_SCHEDULER,
         {"tokenizer": "bytes"},
         home_gb=12,
+    ),
+    Model(
+        "local/mochi-1",
+        "MochiPipeline",
+        {
+            "transformer": diffusers("MochiTransformer3DModel"),
+            "text_encoder": T5_XXL,
+            "vae": diffusers("AutoencoderKLMochi"),
+        },
+        MOCHI_SCHEDULER,
+        {"tokenizer": "bytes"},
+        {"force_zeros_for_empty_prompt": True},
+        home_gb=16,
     ),
     Model(
         "local/hunyuan-video-1.5-t2v-480p",
@@ -215,14 +269,26 @@ MODELS: tuple[Model, ...] = (
             "text_encoder_2": BYT5_GLYPH,
             "vae": diffusers("AutoencoderKLHunyuanVideo15"),
         },
-        {
-            "scheduler": diffusers("FlowMatchEulerDiscreteScheduler", shift=5.0),
-            "guider": diffusers("ClassifierFreeGuidance", guidance_scale=6.0),
-        },
+        HUNYUAN_SETTINGS,
         {"tokenizer": "chat", "tokenizer_2": "byt5"},
         home_gb=16,
     ),
-    # 70 GB on disk and in host memory: only where there is room.
+    # 70 GB each on disk and in host memory: only where there is room.
+    Model(
+        "local/ltx-2-distilled",
+        "LTX2Pipeline",
+        {
+            "transformer": diffusers("LTX2VideoTransformer3DModel"),
+            "text_encoder": GEMMA3_12B,
+            "connectors": ltx2("LTX2TextConnectors"),
+            "vae": diffusers("AutoencoderKLLTX2Video"),
+            "audio_vae": diffusers("AutoencoderKLLTX2Audio"),
+            "vocoder": ltx2("LTX2Vocoder"),
+        },
+        LTX2_SCHEDULER,
+        {"tokenizer": "bytes"},
+        home_gb=16,
+    ),
     Model(
         "local/wan2.2-t2v-a14b",
         "WanPipeline",

@@ -9,7 +9,7 @@ from benchmarks.gpu.configs import MODELS
 from benchmarks.gpu.tiny_configs import FRAMES, HEIGHT, STEPS, TEXT_TOKENS, WIDTH
 from local_models._forecast import Clip, clip_of
 from local_models._messages import Render
-from local_models._render import largest
+from local_models._snap import snap_frames
 from router.contract.card import ModelCard
 from router.contract.forecast import ClipWish
 
@@ -102,14 +102,18 @@ def _job(card: ModelCard, way: Way, card_gb: int, cache: Path, tiny: bool) -> Jo
         flow_shift=local.flow_shift,
         recipe=dict(card.wire.get("recipe", {})),
     )
-    width, height, frames = largest(card)
     if tiny:
         # A recipe names a noise level for every step.
         render = replace(
-            render, width=WIDTH, height=HEIGHT, frames=FRAMES, steps=STEPS, recipe={},
+            render, width=WIDTH, height=HEIGHT, frames=snap_frames(FRAMES, local.frame_rule), steps=STEPS, recipe={},
             max_sequence_length=TEXT_TOKENS,
         )  # fmt: skip
-        width, height, frames = WIDTH, HEIGHT, FRAMES
-    load = {"pipeline": local.pipeline, "width": width, "height": height, "frames": frames}
+    # As production loads: planned for the clip, not for the largest of the card.
+    load = {
+        "pipeline": local.pipeline,
+        "width": render.width,
+        "height": render.height,
+        "frames": render.frames,
+    }
     load |= {"steps": whole.steps, "passes": whole.passes}
     return Job(card.id, way, card_gb, vars(render), load, whole.passes, whole.steps, tiny, str(cache))

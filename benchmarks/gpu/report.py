@@ -2,24 +2,23 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.agreement import Row, contradictions, measured, ran_out, verdicts
 from benchmarks.gpu.jobs import WAYS, Job
 from benchmarks.gpu.peaks import AS_OF, peak_of
-from local_models._calibration import peak_factor, step_seconds
+from local_models._calibration import step_seconds
 from local_models._published import published
 from local_models._speed import pass_flops
+from router.catalog import Catalog
 from router.contract.card import ModelCard
-from router.contract.forecast import CalibratedDevice, Calibration, Measured
+from router.contract.forecast import CalibratedDevice, Calibration
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-TOLERANCE = 0.15
-"""A prediction within this share of the measured peak holds; further off, calibration corrects it."""
-Row = dict[str, Any]
 
 
 def row_of(job: Job, found: Mapping[str, Any], card: ModelCard, gpu: str) -> Row:
@@ -43,61 +42,6 @@ def row_of(job: Job, found: Mapping[str, Any], card: ModelCard, gpu: str) -> Row
         row["tflops"] = round(flops / step / 1e12, 1)
         row["bf16_share"] = round(flops / step / 1e12 / peak.tflops, 3)
     return row
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Predicted peaks of one model against the measured ones."""
-
-    model: str
-    rows: tuple[Measured, ...]
-    """Each with both peaks."""
-
-    @property
-    def worst(self) -> float:
-        """The measured by the predicted peak that is furthest from 1."""
-        ratios = [
-            row.peak_gb / row.predicted_peak_gb for row in self.rows if row.peak_gb and row.predicted_peak_gb
-        ]
-        return max(ratios, key=lambda ratio: abs(ratio - 1))
-
-    @property
-    def holds(self) -> bool:
-        """Whether every prediction is within the tolerance."""
-        return abs(self.worst - 1) <= TOLERANCE
-
-    @property
-    def factor(self) -> float:
-        """By which `understudy models calibrate` would multiply this model's predictions on this card."""
-        return peak_factor(self.rows)
-
-    @property
-    def text(self) -> str:
-        """For the table."""
-        if self.holds:
-            return f"within {TOLERANCE:.0%}"
-        return f"off: `models calibrate` on this card would multiply the planner's peaks by {self.factor:.2f}"
-
-
-def measured(rows: Sequence[Row]) -> tuple[Measured, ...]:
-    """Our rows as `understudy models calibrate` would write them."""
-    return tuple(
-        Measured(
-            **{name: row[name] for name in ("model", "width", "height", "frames", "steps", "passes", "plan")},
-            **{name: row[name] for name in ("encode_s", "step_s", "decode_s")},
-            peak_gb=row["allocated_gb"],
-            predicted_peak_gb=row["predicted_gb"],
-        )
-        for row in rows
-        if row["way"] == "ours" and row["outcome"] == "done" and row.get("predicted_gb")
-    )
-
-
-def verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """One per model that ran with our plan on a card."""
-    every = measured(rows)
-    names = dict.fromkeys(row.model for row in every)
-    return [Verdict(name, tuple(row for row in every if row.model == name)) for name in names]
 
 
 @dataclass
@@ -145,20 +89,32 @@ class Report:
             "predictions": [
                 {
                     "model": v.model,
-                    "worst_ratio": round(v.worst, 3),
+                    "worst_ratio": None if v.worst is None else round(v.worst, 3),
                     "factor": round(v.factor, 3),
                     "holds": v.holds,
+                    "corrected": v.corrected,
                 }
                 for v in verdicts(self.rows)
             ],
+            "contradictions": self._contradictions(),
             "calibration": self._calibration(self.at.date()),
             "notes": self.notes,
         }
         return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
+    def _contradictions(self) -> list[dict[str, Any]]:
+        """Of the planner as it is, each with whether calibration on this card would end it."""
+        if self.dry or not self.machine["gpu"]:
+            return []
+        cards, gpu = Catalog.load().cards, self.machine["gpu"]
+        factors = {verdict.model: verdict.factor for verdict in verdicts(self.rows)}
+        left = contradictions(self.rows, cards, gpu, factors)
+        plain = contradictions(self.rows, cards, gpu, {})
+        return [{"text": text, "corrected": text not in left} for text in dict.fromkeys((*plain, *left))]
+
     def _calibration(self, day: date) -> Any:
-        rows = measured(self.rows)
-        if not rows:
+        rows, failed = measured(self.rows), ran_out(self.rows)
+        if not rows and not failed:
             return None
         gpu = self.machine["gpu"]
         device = CalibratedDevice(
@@ -168,6 +124,7 @@ class Report:
             date=day,
             vram_gb=gpu["memory_gb"],
             rows=rows,
+            ran_out=failed,
         )
         return json.loads(Calibration(devices=(device,)).model_dump_json(exclude_none=True))
 
@@ -226,11 +183,19 @@ class Report:
             "|---|---|---|---|---|---|",
         ]
         for v in verdicts(self.rows):
+            if v.worst is None:
+                continue
             plans = ", ".join(dict.fromkeys(row.plan for row in v.rows))
             said = "/".join(f"{row.predicted_peak_gb:.1f}" for row in v.rows)
             was = "/".join(f"{row.peak_gb:.1f}" for row in v.rows)
             lines.append(f"| {v.model} | {plans} | {said} | {was} | {v.worst:.2f} | {v.text} |")
-        return "\n".join(lines) if len(lines) > 6 else ""
+        told = [] if len(lines) == 6 else lines
+        for found in self._contradictions():
+            after = (
+                "calibration on this card ends that" if found["corrected"] else "**also after calibration**"
+            )
+            told += [*([] if told and told[-1].startswith("- ") else [""]), f"- {found['text']}; {after}"]
+        return "\n".join(told).strip()
 
     def _notes(self) -> str:
         return "\n".join(["## Notes", "", *(f"- {note}" for note in self.notes)]) if self.notes else ""

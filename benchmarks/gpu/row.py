@@ -95,7 +95,8 @@ def _ours(job: Job, folder: Path) -> dict[str, Any]:
     thread = threading.Thread(target=worker.serve, daemon=True)
     thread.start()
     plan = planned(job, folder, _facts(job))
-    first = {"planned": plan.word, "planned_peak_gb": plan.peak_gb}
+    size = {name: job.render[name] for name in ("width", "height", "frames")}
+    first = {"planned": plan.word, "planned_peak_gb": plan.peak_gb, **size}
     worker.accept(Load(job.card, directory=str(folder), device=job.device, **job.load))
     loaded, _ = _wait(told, thread, Loaded, LoadFailed)
     if isinstance(loaded, LoadFailed):
@@ -112,8 +113,8 @@ def _ours(job: Job, folder: Path) -> dict[str, Any]:
     return {
         "outcome": "done",
         **times,
-        **size,
         **first,
+        **size,
         "load_s": loaded.seconds,
         "fell_back": measured["plan"] != plan.word or "tile_cuts" in measured,
         "predicted_gb": predicted(job, folder, measured["plan"], _facts(job)),
@@ -210,6 +211,12 @@ def _generate(pipeline: Any, render: Render, phases: "_Phases") -> None:
         "num_frames": render.frames,
         "num_inference_steps": render.steps,
         "guidance_scale": render.guidance,
+        # LTX-2's defaults would run its transformer three more times per step, which our recipe does not.
+        "audio_guidance_scale": render.guidance,
+        "stg_scale": 0.0,
+        "audio_stg_scale": 0.0,
+        "modality_scale": 1.0,
+        "audio_modality_scale": 1.0,
         "max_sequence_length": render.max_sequence_length,
         "generator": torch.Generator("cpu").manual_seed(render.seed),
         "output_type": "np",

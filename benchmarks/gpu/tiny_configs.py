@@ -2,13 +2,17 @@
 the families (tests/local_models/random_families.py)."""
 
 from benchmarks.gpu.configs import (
+    COGVIDEOX_SCHEDULER,
     FLOW_SCHEDULER,
-    MODELS,
+    HUNYUAN_SETTINGS,
+    LTX2_SCHEDULER,
+    MOCHI_SCHEDULER,
     WAN_SCHEDULER,
     WAN_TOKENIZER,
     Model,
     Part,
     diffusers,
+    ltx2,
     transformers,
 )
 
@@ -117,8 +121,38 @@ _COGVIDEOX = Model(
             temporal_compression_ratio=4,
         ),
     },
-    MODELS[3].settings,
+    COGVIDEOX_SCHEDULER,
     {"tokenizer": "bytes"},
+)
+_MOCHI = Model(
+    "local/mochi-1",
+    "MochiPipeline",
+    {
+        "transformer": diffusers(
+            "MochiTransformer3DModel",
+            num_attention_heads=2,
+            attention_head_dim=16,
+            num_layers=2,
+            pooled_projection_dim=16,
+            in_channels=12,
+            text_embed_dim=TEXT_DIM,
+            time_embed_dim=8,
+            max_sequence_length=TEXT_TOKENS,
+        ),
+        "text_encoder": _t5("T5EncoderModel"),
+        "vae": diffusers(
+            "AutoencoderKLMochi",
+            # Its norms work on groups of 32.
+            encoder_block_out_channels=[32, 32, 32, 32],
+            decoder_block_out_channels=[32, 32, 32, 32],
+            latent_channels=12,
+            layers_per_block=[1] * 5,
+            add_attention_block=[False] * 5,
+        ),
+    },
+    MOCHI_SCHEDULER,
+    {"tokenizer": "bytes"},
+    {"force_zeros_for_empty_prompt": True},
 )
 _HUNYUAN = Model(
     "local/hunyuan-video-1.5-t2v-480p",
@@ -160,8 +194,100 @@ _HUNYUAN = Model(
             layers_per_block=1,
         ),
     },
-    MODELS[4].settings,
+    HUNYUAN_SETTINGS,
     {"tokenizer": "chat", "tokenizer_2": "byt5"},
+)
+
+_LTX2 = Model(
+    "local/ltx-2-distilled",
+    "LTX2Pipeline",
+    {
+        "transformer": diffusers(
+            "LTX2VideoTransformer3DModel",
+            in_channels=8,
+            out_channels=8,
+            num_attention_heads=2,
+            attention_head_dim=16,
+            cross_attention_dim=32,
+            audio_in_channels=8,
+            audio_out_channels=8,
+            audio_num_attention_heads=2,
+            audio_attention_head_dim=8,
+            audio_cross_attention_dim=16,
+            num_layers=2,
+            caption_channels=TEXT_DIM,
+            rope_double_precision=False,
+        ),
+        "text_encoder": transformers(
+            "Gemma3ForConditionalGeneration",
+            text_config={
+                "vocab_size": 300,
+                "hidden_size": TEXT_DIM,
+                "intermediate_size": 16,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "head_dim": 8,
+            },
+            vision_config={
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 32,
+                "patch_size": 16,
+            },
+            mm_tokens_per_image=4,
+        ),
+        "connectors": ltx2(
+            "LTX2TextConnectors",
+            caption_channels=TEXT_DIM,
+            # The encoder's layers and its embedding.
+            text_proj_in_factor=3,
+            video_connector_num_attention_heads=2,
+            video_connector_attention_head_dim=8,
+            video_connector_num_layers=1,
+            video_connector_num_learnable_registers=None,
+            audio_connector_num_attention_heads=2,
+            audio_connector_attention_head_dim=8,
+            audio_connector_num_layers=1,
+            audio_connector_num_learnable_registers=None,
+            connector_rope_base_seq_len=32,
+            rope_double_precision=False,
+        ),
+        "vae": diffusers(
+            "AutoencoderKLLTX2Video",
+            latent_channels=8,
+            block_out_channels=[8, 16, 32, 64],
+            decoder_block_out_channels=[8, 16, 32],
+            layers_per_block=[1] * 5,
+            decoder_layers_per_block=[1] * 4,
+            spatial_compression_ratio=32,
+            temporal_compression_ratio=8,
+        ),
+        "audio_vae": diffusers(
+            "AutoencoderKLLTX2Audio",
+            # Latent channels times latent mel bins, as the pipeline packs them.
+            base_channels=8,
+            ch_mult=[1, 2, 4],
+            num_res_blocks=1,
+            latent_channels=2,
+            resolution=32,
+            mel_bins=16,
+        ),
+        "vocoder": ltx2(
+            "LTX2Vocoder",
+            in_channels=32,
+            hidden_channels=8,
+            upsample_kernel_sizes=[20, 32],
+            upsample_factors=[10, 16],
+            resnet_kernel_sizes=[3],
+            resnet_dilations=[[1, 3]],
+            output_sampling_rate=16000,
+        ),
+    },
+    LTX2_SCHEDULER,
+    {"tokenizer": "bytes"},
 )
 
 TINY: tuple[Model, ...] = (
@@ -182,7 +308,9 @@ TINY: tuple[Model, ...] = (
     ),
     _LTX,
     _COGVIDEOX,
+    _MOCHI,
     _HUNYUAN,
+    _LTX2,
     Model(
         "local/wan2.2-t2v-a14b",
         "WanPipeline",

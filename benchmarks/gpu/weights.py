@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import diffusers.pipelines.ltx2
 import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -25,8 +26,11 @@ BLOCK = 1 << 22
 """Random numbers that are made; longer tensors repeat them."""
 SPARE_BYTES = 2_000_000_000
 """Left free on the disk."""
-_FILE = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
-_LIBRARIES: Mapping[str, Any] = {"diffusers": diffusers, "transformers": transformers}
+_LIBRARIES: Mapping[str, Any] = {
+    "diffusers": diffusers,
+    "transformers": transformers,
+    "ltx2": diffusers.pipelines.ltx2,
+}
 _TEMPLATE = "{{ 'a' * 108 }}{{ messages[-1]['content'] }}"
 """HunyuanVideo-1.5 cuts off 108 tokens, the length of the makers' instructions."""
 
@@ -51,7 +55,7 @@ def directory(model: Model, cache: Path) -> Path:
     with _whole(target) as draft:
         _pipeline(model, meta).save_config(draft)
         for name, part in model.settings.items():
-            _made(part).save_pretrained(draft / name)
+            made(part).save_pretrained(draft / name)
         for name, kind in model.tokenizers.items():
             _tokenizer(kind).save_pretrained(draft / name)
         for name, folder in written.items():
@@ -88,7 +92,8 @@ class _whole:
             shutil.rmtree(self._draft, ignore_errors=True)
 
 
-def _made(part: Part) -> Any:
+def made(part: Part) -> Any:
+    """The component, with the library's own random weights."""
     kind = getattr(_LIBRARIES[part.library], part.kind)
     if part.library == "transformers":
         return kind(kind.config_class(**part.config))
@@ -97,7 +102,7 @@ def _made(part: Part) -> Any:
 
 def _on_meta(part: Part) -> Any:
     with torch.device("meta"):
-        return _made(part)
+        return made(part)
 
 
 def _unique(module: Any) -> dict[str, torch.Tensor]:
@@ -113,19 +118,21 @@ def _bytes(module: Any) -> int:
 
 def _pipeline(model: Model, meta: Mapping[str, Any]) -> Any:
     """Only for its `model_index.json`."""
-    settings = {name: _made(part) for name, part in model.settings.items()}
+    settings = {name: made(part) for name, part in model.settings.items()}
     tokenizers = {name: _tokenizer(kind) for name, kind in model.tokenizers.items()}
     kind = getattr(diffusers, model.pipeline)
     return kind(**meta, **settings, **tokenizers, **model.flags)
 
 
 def _save(module: Any, part: Part, folder: Path) -> None:
-    if part.library == "diffusers":
-        module.save_config(folder)
-    else:
+    if part.library == "transformers":
+        file = folder / "model.safetensors"
         module.config.architectures = [part.kind]
         module.config.dtype = torch.bfloat16
         module.config.save_pretrained(folder)
+    else:
+        file = folder / "diffusion_pytorch_model.safetensors"
+        module.save_config(folder)
     found = _unique(module)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -134,12 +141,12 @@ def _save(module: Any, part: Part, folder: Path) -> None:
         header[name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with (folder / _FILE[part.library]).open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+    with file.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
         block = torch.randn(BLOCK, generator=torch.Generator().manual_seed(1))
         for name, tensor in found.items():
             for piece in _values(name, tensor, block):
-                file.write(piece)
+                stream.write(piece)
 
 
 def _values(name: str, tensor: torch.Tensor, block: torch.Tensor) -> Iterator[bytes]:

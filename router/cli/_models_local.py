@@ -167,7 +167,6 @@ def calibrate(
 
     found = door.ask(work)
     rows = [row for device in found for row in device.rows]
-    failed = {name: why for device in found for name, why in device.failed.items()}
     if door.json:
         door.value([device.model_dump(mode="json", exclude_none=True) for device in found])
     elif rows:
@@ -179,15 +178,13 @@ def calibrate(
                 f"{named} で測定し、データフォルダーの calibration.json に保存しました。",
             )
         )
-    for name, why in failed.items():
-        door.note(words(f"{name}: {why.en}", f"{name}: {why.ja}"), style="yellow")
     if not rows:
         door.note(
             words(
                 "Nothing was measured: no local model's weights are here.",
                 "測定できませんでした。重みのあるローカルモデルがありません。",
             )
-            if not failed
+            if not any(device.failed for device in found)
             else words("Nothing was measured.", "測定できませんでした。")
         )
         door.stop(FAILED)

@@ -173,7 +173,8 @@ class Plans(Protocol):
         ...
 
     async def calibrate(self, models: Sequence[str], told: Callable[[Words], None]) -> CalibratedDevice:
-        """Make trial clips (of every model that is here, or of those named) and keep what they took."""
+        """Make trial clips (of every model that is here, or of those named) and keep what they took. `told` hears of each
+        clip, and of each model that cannot be measured."""
         ...
 
 

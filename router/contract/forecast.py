@@ -102,6 +102,17 @@ class Measured(_Value):
     predicted_peak_gb: float | None = None
 
 
+class RanOut(_Value):
+    """A plan that was to fit and ran out of memory: what it needs is more than there was."""
+
+    model: str
+    plan: str
+    predicted_peak_gb: float
+    """Uncorrected."""
+    free_gb: float
+    """Memory that the card had for it."""
+
+
 class CalibratedDevice(_Value):
     """What was measured on one device. No host name, no serial number: the file is made to be shared."""
 
@@ -111,6 +122,7 @@ class CalibratedDevice(_Value):
     date: date
     vram_gb: float | None = None
     rows: tuple[Measured, ...] = ()
+    ran_out: tuple[RanOut, ...] = ()
     failed: dict[str, Words] = Field(default_factory=dict)
     """Models that could not be measured in the last run, and why."""
 

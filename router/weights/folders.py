@@ -1,5 +1,6 @@
 """Weights that lie in a folder of this machine already: a stick, a colleague's data folder, the hub library's cache."""
 
+import importlib.util
 import json
 import re
 from datetime import datetime
@@ -79,6 +80,13 @@ def _blob_name(path: Path) -> tuple[str | None, str | None]:
         if re.fullmatch(r"[0-9a-f]{40}", blob.name):
             return None, blob.name
     return None, None
+
+
+def named_folder(path: str) -> Path:
+    """The folder that a card names: absolute, or below the package of the models that ship with us."""
+    spec = importlib.util.find_spec("local_models")
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places or ()), "")) / path
 
 
 def size_of(folder: Path) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from router.contract.card import ModelCard
 from router.contract.words import words
 from router.weights.choosing import INDEX
-from router.weights.folders import has, receipt_of, size_of
+from router.weights.folders import has, named_folder, receipt_of, size_of
 from router.weights.naming import PARTIAL, folder_name, short_name
 from router.weights.values import Installed, Origin
 
@@ -38,21 +38,22 @@ class Inventory:
         assert local is not None
         name = folder_name(card)
         own = self._own.get(short_name(card))
+        if own is None and local.path is None:
+            return self._pulled(card.id, name)
         if own is not None:
-            folder = Path(own).expanduser()
-            there = (folder / INDEX).is_file()
-            return Installed(
-                card.id,
-                name,
-                folder,
-                Origin.SETTING,
-                size_of(folder) if there else 0,
-                licence=local.licence,
-                problem=None if there else words(f"there is no {INDEX}", f"{INDEX} がありません"),
-            )
-        if local.path is not None:
-            return Installed(card.id, name, Path(local.path), Origin.CARD, licence=local.licence)
-        return self._pulled(card.id, name)
+            folder, origin = Path(own).expanduser(), Origin.SETTING
+        else:
+            folder, origin = named_folder(str(local.path)), Origin.CARD
+        there = (folder / INDEX).is_file()
+        return Installed(
+            card.id,
+            name,
+            folder,
+            origin,
+            size_of(folder) if there else 0,
+            licence=local.licence,
+            problem=None if there else words(f"there is no {INDEX}", f"{INDEX} がありません"),
+        )
 
     def _pulled(self, model: str | None, name: str) -> Installed:
         folder, partial = self._root / name, self._root / (name + PARTIAL)

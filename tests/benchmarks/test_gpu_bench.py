@@ -12,11 +12,12 @@ import pytest
 
 from benchmarks.gpu import __main__ as bench
 from benchmarks.gpu.__main__ import Bench
+from benchmarks.gpu.agreement import Row, verdicts
 from benchmarks.gpu.configs import MODELS
 from benchmarks.gpu.jobs import Job, Wanted, jobs
 from benchmarks.gpu.peaks import PEAKS, peak_of
 from benchmarks.gpu.process import RowProcess, TookTooLong
-from benchmarks.gpu.report import Report, Row, row_of, verdicts
+from benchmarks.gpu.report import Report, row_of
 from benchmarks.gpu.tiny_configs import TINY
 from benchmarks.machine import machine
 from local_models._published import published
@@ -72,7 +73,8 @@ def test_a_dry_run_measures_every_model_each_way_and_writes_both_tables(
         for way in ("ours", "plain"):
             row = rows[model.card, way]
             assert row["outcome"] == "done", row
-            assert (len(row["steps_s"]), row["frames"], row["width"]) == (2, 17, 64)
+            frames = 19 if model.card == "local/mochi-1" else 17
+            assert (len(row["steps_s"]), row["frames"], row["width"]) == (2, frames, 64)
             assert row["decode_s"] > 0 and min(row["steps_s"]) > 0
             # A CPU has no peak to tell, and no bf16 rate to be compared with.
             assert "allocated_gb" not in row and "bf16_share" not in row
@@ -140,7 +142,16 @@ def test_real_configurations_have_the_published_parameters() -> None:
         assert counts["transformer"] == pytest.approx(row.transformer_b, abs=0.002), model.card
         text = sum(count for name, count in counts.items() if name.startswith("text_encoder"))
         assert text == pytest.approx(row.text_b, abs=0.002), model.card
-        assert counts["vae"] == pytest.approx(row.vae_b, abs=0.002), model.card
+        # The planner counts what stays beside the transformer, sound and connectors included, as the VAE's.
+        beside = sum(
+            count for name, count in counts.items() if not name.startswith(("transformer", "text_encoder"))
+        )
+        assert beside == pytest.approx(row.vae_b, abs=0.002), model.card
+
+
+def test_every_family_of_the_catalogue_is_measured() -> None:
+    families = {card.local.pipeline for card in CARDS.values() if card.local and card.local.repository}
+    assert {CARDS[model.card].local.pipeline for model in MODELS} == families
 
 
 def test_tiny_and_real_configurations_are_the_same_pipelines() -> None:
@@ -212,7 +223,7 @@ def test_weights_make_room_by_removing_others_and_say_when_that_is_not_enough(
     assert new.is_dir() and not old.exists()
     monkeypatch.setattr(weights.shutil, "disk_usage", lambda _: usage(0))
     with pytest.raises(weights.NoRoom, match="--cache"):
-        weights.directory(TINY[4], tmp_path)
+        weights.directory(TINY[5], tmp_path)
     assert not list((tmp_path / "parts").glob("draft-*"))
 
 

@@ -1,6 +1,6 @@
 """Directories of the other families with random weights, in their real format: two blocks, a few hundred kilobytes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +8,15 @@ import diffusers
 import torch
 import transformers
 from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
-from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
-from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
 
-from benchmarks.gpu.tiny_configs import TEXT_DIM, TINY
+from benchmarks.gpu.tiny_configs import TINY
+from benchmarks.gpu.weights import made
 from tests.local_models.random_weights import tokenizer
 
 # These libraries are typed in part only.
 d: Any = diffusers
 t: Any = transformers
 _Guider: Any = ClassifierFreeGuidance
-_Connectors: Any = LTX2TextConnectors
-_Vocoder: Any = LTX2Vocoder
 
 
 @dataclass(frozen=True)
@@ -61,9 +58,7 @@ def build(folder: Path) -> dict[str, Family]:
 def _part(card: str, name: str, **more: Any) -> Any:
     """A component of the bench's dry run, with random weights; `more` changes its configuration."""
     part = next(model for model in TINY if model.card == f"local/{card}").parts[name]
-    kind = getattr(diffusers if part.library == "diffusers" else transformers, part.kind)
-    config = {**part.config, **more}
-    return kind(kind.config_class(**config)) if part.library == "transformers" else kind(**config)
+    return made(replace(part, config={**part.config, **more}))
 
 
 def _t5() -> dict[str, Any]:
@@ -80,90 +75,10 @@ def _ltx() -> Any:
 
 
 def _ltx2() -> Any:
-    vae = d.AutoencoderKLLTX2Video(
-        latent_channels=8,
-        block_out_channels=(8, 16, 32, 64),
-        decoder_block_out_channels=(8, 16, 32),
-        layers_per_block=(1, 1, 1, 1, 1),
-        decoder_layers_per_block=(1, 1, 1, 1),
-        spatial_compression_ratio=32,
-        temporal_compression_ratio=8,
-    )
-    audio_vae = d.AutoencoderKLLTX2Audio(
-        # Latent channels times latent mel bins, as the pipeline packs them.
-        base_channels=8,
-        ch_mult=(1, 2, 4),
-        num_res_blocks=1,
-        latent_channels=2,
-        resolution=32,
-        mel_bins=16,
-    )
-    vocoder = _Vocoder(
-        in_channels=32,
-        hidden_channels=8,
-        upsample_kernel_sizes=[20, 32],
-        upsample_factors=[10, 16],
-        resnet_kernel_sizes=[3],
-        resnet_dilations=[[1, 3]],
-        output_sampling_rate=16000,
-    )
-    transformer = d.LTX2VideoTransformer3DModel(
-        in_channels=8,
-        out_channels=8,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        cross_attention_dim=32,
-        audio_in_channels=8,
-        audio_out_channels=8,
-        audio_num_attention_heads=2,
-        audio_attention_head_dim=8,
-        audio_cross_attention_dim=16,
-        num_layers=2,
-        caption_channels=TEXT_DIM,
-        rope_double_precision=False,
-    )
-    connectors = _Connectors(
-        caption_channels=TEXT_DIM,
-        text_proj_in_factor=3,
-        video_connector_num_attention_heads=2,
-        video_connector_attention_head_dim=8,
-        video_connector_num_layers=1,
-        video_connector_num_learnable_registers=None,
-        audio_connector_num_attention_heads=2,
-        audio_connector_attention_head_dim=8,
-        audio_connector_num_layers=1,
-        audio_connector_num_learnable_registers=None,
-        connector_rope_base_seq_len=32,
-        rope_double_precision=False,
-    )
-    text = t.Gemma3TextConfig(
-        vocab_size=300,
-        hidden_size=TEXT_DIM,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-    )
-    vision = t.SiglipVisionConfig(
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=32,
-        patch_size=16,
-    )
-    gemma = t.Gemma3ForConditionalGeneration(
-        t.Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
-    )
+    names = ("vae", "audio_vae", "text_encoder", "connectors", "transformer", "vocoder")
     return d.LTX2Pipeline(
-        vae=vae,
-        audio_vae=audio_vae,
-        text_encoder=gemma,
+        **{name: _part("ltx-2-distilled", name) for name in names},
         tokenizer=tokenizer(),
-        connectors=connectors,
-        transformer=transformer,
-        vocoder=vocoder,
         scheduler=d.FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, shift_terminal=0.1
         ),
@@ -224,28 +139,10 @@ def _cogvideox(*, image: bool) -> Any:
 
 
 def _mochi() -> Any:
-    vae = d.AutoencoderKLMochi(
-        # Its norms work on groups of 32.
-        encoder_block_out_channels=(32, 32, 32, 32),
-        decoder_block_out_channels=(32, 32, 32, 32),
-        latent_channels=12,
-        layers_per_block=(1, 1, 1, 1, 1),
-        add_attention_block=(False, False, False, False, False),
-    )
-    transformer = d.MochiTransformer3DModel(
-        num_attention_heads=2,
-        attention_head_dim=16,
-        num_layers=2,
-        pooled_projection_dim=16,
-        in_channels=12,
-        text_embed_dim=TEXT_DIM,
-        time_embed_dim=8,
-        max_sequence_length=24,
-    )
     return d.MochiPipeline(
         **_t5(),
-        vae=vae,
-        transformer=transformer,
+        vae=_part("mochi-1", "vae"),
+        transformer=_part("mochi-1", "transformer"),
         scheduler=d.FlowMatchEulerDiscreteScheduler(invert_sigmas=True),
         force_zeros_for_empty_prompt=True,
     )

@@ -49,7 +49,10 @@ def test_a_model_that_is_too_large_to_load_is_loaded_by_a_smaller_plan(
     loaded = desk.ask(load(folder))
     assert isinstance(loaded, Loaded)
     assert "fp8" in loaded.plan
-    assert "fp8" in done(desk.ask(run("fine", tmp_path)))["measured"]["plan"]
+    measured = done(desk.ask(run("fine", tmp_path)))["measured"]
+    assert "fp8" in measured["plan"]
+    assert measured["ran_out"]
+    assert not any("fp8" in plan for plan in measured["ran_out"])
 
 
 def test_a_model_that_no_plan_can_load_is_given_back_and_another_one_loads(
@@ -76,6 +79,7 @@ def test_no_room_to_decode_cuts_the_tiles_and_loads_nothing_again(weights: "Fold
     pipe, plan = desk.worker._model.pipe, desk.worker._model.plan
     measured = done(desk.ask(run("needs small tiles", tmp_path)))["measured"]
     assert (measured["tile_cuts"], measured["plan"]) == (1, plan.word)
+    assert (measured["ran_out"], measured["free_gb"]) == ([plan.word], ROOMY)
     assert desk.worker._model.pipe is pipe
     assert (pipe.vae.tile_sample_min_height, pipe.vae.tile_sample_stride_width) == (128, 96)
 

@@ -12,16 +12,19 @@ import pytest
 from local_models import _calibration as calibration
 from local_models._clock import PhaseClock
 from local_models._device import Here
-from local_models._forecast import Forecaster, clip_of
-from local_models._numbers import DeviceFacts
+from local_models._forecast import Clip, Forecaster, clip_of
+from local_models._memory import options
+from local_models._numbers import DeviceFacts, ModelNumbers
+from local_models._planning import trial_clips
+from local_models._published import published
 from local_models._runner import Local
 from local_models._weights import WeightsBroken
 from router.catalog import Catalog
 from router.contract import errors
-from router.contract.backend import BackendConfig, Plans
+from router.contract.backend import BackendConfig, Completed, Plans
 from router.contract.card import ModelCard
-from router.contract.forecast import CalibratedDevice, Calibration, ClipWish, DeviceWish, Measured
-from router.contract.words import Words, words
+from router.contract.forecast import CalibratedDevice, Calibration, ClipWish, DeviceWish, Measured, RanOut
+from router.contract.words import Words, same, words
 from tests.committing import committing
 from tests.local_models.conftest import OneImage, card, request
 
@@ -259,9 +262,13 @@ def measured(model: str = TI2V.id, **more: Any) -> Measured:
     return Measured.model_validate({**row, **more})
 
 
-def kept(folder: Path, *rows: Measured, device: str = "NVIDIA GeForce RTX 4060") -> Path:
+def kept(
+    folder: Path, *rows: Measured, device: str = "NVIDIA GeForce RTX 4060", ran_out: tuple[RanOut, ...] = ()
+) -> Path:
     file = folder / calibration.FILE
-    value = CalibratedDevice(device=device, driver="580", torch="2.13.0", date=date(2026, 11, 26), rows=rows)
+    value = CalibratedDevice(
+        device=device, driver="580", torch="2.13.0", date=date(2026, 11, 26), rows=rows, ran_out=ran_out
+    )
     file.write_text(Calibration(devices=(value,)).model_dump_json(), encoding="utf-8")
     return file
 
@@ -286,6 +293,65 @@ def test_a_peak_measured_too_high_moves_the_model_to_larger_cards(tmp_path: Path
     assert forecaster().forecast(TI2V, wish, DeviceWish()).fits
     file = kept(tmp_path, measured(peak_gb=15.0))
     assert not forecaster(file).forecast(TI2V, wish, DeviceWish()).fits
+
+
+def test_a_plan_that_ran_out_of_memory_is_not_planned_again_on_that_card(tmp_path: Path) -> None:
+    roomy = replace(RTX_4060, facts=replace(RTX_4060.facts, free_gb=13.0), total_gb=13.5)
+    first = forecaster(None, roomy).forecast(TI2V, ClipWish(), DeviceWish())
+    failed = RanOut(model=TI2V.id, plan=first.plan, predicted_peak_gb=first.peak_gb, free_gb=13.0)
+    told = forecaster(kept(tmp_path, ran_out=(failed,)), roomy).forecast(TI2V, ClipWish(), DeviceWish())
+    assert not told.fits or told.plan != first.plan
+    elsewhere = kept(tmp_path, ran_out=(failed,), device="NVIDIA GeForce RTX 4090")
+    assert forecaster(elsewhere, roomy).forecast(TI2V, ClipWish(), DeviceWish()).plan == first.plan
+
+
+class Tried:
+    """A model process that has made a clip, or could not."""
+
+    def __init__(self, answer: Completed | errors.GatewayError) -> None:
+        self._answer = answer
+
+    async def submit(self, *_: Any, **__: Any) -> str:
+        return "operation"
+
+    async def poll(self, _: str) -> Completed:
+        if isinstance(self._answer, errors.GatewayError):
+            raise self._answer
+        return self._answer
+
+    async def aclose(self) -> None:
+        """Nothing to end."""
+
+
+@pytest.mark.parametrize("every", [False, True])
+async def test_calibration_keeps_what_ran_out_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool
+) -> None:
+    clip = trial_clips(TI2V)[0]
+    device = replace(RTX_4060, facts=replace(RTX_4060.facts, free_gb=13.0))
+    ladder = [option.plan for option in options(row_of_ti2v(clip), device.facts)]
+    large, small = ladder[0], min(ladder, key=lambda plan: plan.peak_gb)
+    took = {"plan": small.word, "encode_s": 1.0, "steps_s": [2.0, 1.0], "decode_s": 1.0, "peak_gb": 9.0}
+    done = Completed((), details={"measured": {**took, "ran_out": [large.word, "unknown"], "free_gb": 60.0}})
+    answer = errors.OutOfMemory(same("full")) if every else done
+    backend = Local(BackendConfig("local", {TI2V.id: TI2V}, OneImage(tmp_path), tmp_path / "scratch"))
+    monkeypatch.setattr(backend, "_bench", lambda _: Tried(answer))
+    found = await backend._measure([TI2V], device, lambda _: None)
+    first = found.ran_out[0]
+    if every:
+        assert not found.rows
+        assert (found.failed[TI2V.id].en, len(found.ran_out)) == ("full", 1)
+        assert (first.plan, first.predicted_peak_gb, first.free_gb) == (small.word, small.peak_gb, 13.0)
+    else:
+        assert len(found.rows) == len(trial_clips(TI2V))
+        assert (first.plan, first.predicted_peak_gb, first.free_gb) == (large.word, large.peak_gb, 60.0)
+        assert {failed.plan for failed in found.ran_out} == {large.word}
+
+
+def row_of_ti2v(clip: Clip) -> ModelNumbers:
+    known = published(TI2V)
+    assert known is not None
+    return known.numbers(clip.width, clip.height, clip.frames, clip.steps, clip.passes)
 
 
 def test_what_was_measured_on_another_card_is_not_used(tmp_path: Path) -> None:
@@ -316,6 +382,12 @@ def test_a_new_run_replaces_its_models_and_keeps_the_rest() -> None:
     again = measured("local/a", step_s=7)
     new = calibration.merged(old, CalibratedDevice(device="X", date=day, rows=(again,)))
     assert {found.device: found.rows for found in new.devices} == {"X": (b, again), "Y": (a,)}
+    failed = RanOut(model="local/b", plan="p", predicted_peak_gb=7, free_gb=8)
+    later = calibration.merged(new, CalibratedDevice(device="X", date=day, ran_out=(failed,)))
+    newest = next(found for found in later.devices if found.device == "X")
+    assert (newest.rows, newest.ran_out) == ((b, again), (failed,))
+    fits_now = calibration.merged(later, CalibratedDevice(device="X", date=day, rows=(b,)))
+    assert next(found for found in fits_now.devices if found.device == "X").ran_out == ()
 
 
 def test_the_clock_tells_the_phases_apart() -> None:
@@ -361,14 +433,17 @@ async def test_calibration_measures_through_the_model_process_and_the_planner_re
         "date",
         "vram_gb",
         "rows",
+        "ran_out",
         "failed",
     }
     told = await backend.plan_load("local/tiny", ClipWish(), DeviceWish())
     assert told.basis == "measured"
     assert told.seconds == pytest.approx(row.encode_s + 12 * row.step_s + row.decode_s, abs=0.1)
     assert (await backend.typical_seconds())["local/tiny"] == told.seconds
+    heard.clear()
     named = await backend.calibrate(["local/gone"], heard.append)
     assert named.rows == ()
+    assert [said.en for said in heard] == [f"local/gone: {named.failed['local/gone'].en}"]
     assert "missing" in named.failed["local/gone"].en
     assert len(calibration.read(tmp_path / calibration.FILE).devices[0].rows) == 1
     with pytest.raises(errors.NotFound, match="local/tiny"):

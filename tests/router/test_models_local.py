@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import local_models
 from router.cli import main
 from router.contract.forecast import Calibration
 from router.gateway import Gateway
@@ -143,10 +144,24 @@ def test_calibration_measures_the_tiny_model_and_routing_counts_with_it(cli: Cli
     assert "読み込めない" in cli("--lang", "ja", "models", "plan", "tiny").flat
 
 
+def test_the_list_tells_the_size_of_the_model_that_ships_with_us(cli: Cli) -> None:
+    weights = Path(local_models.__file__).parent / "tiny" / "weights"
+    (row,) = json.loads(cli("models", "list", "--json").out)
+    size = sum(path.stat().st_size for path in weights.rglob("*") if path.is_file())
+    assert (row["model"], row["from"], row["folder"]) == ("local/tiny", "card", str(weights))
+    assert row["bytes"] == size > 1_000_000
+    assert f"{size / 1e6:.1f} MB" in cli("models", "list").flat
+
+
 def test_a_model_without_weights_is_told(cli: Cli) -> None:
     ran = cli("models", "calibrate", "wan2.1-t2v-1.3b")
     assert ran.code == 1
-    assert "wan2.1-t2v-1.3b" in ran.flat
+    first = ran.err.splitlines()[0]
+    assert "local/wan2.1-t2v-1.3b: The weights of" in first
+    assert ran.flat.count("understudy models pull wan2.1-t2v-1.3b") == 1
+    assert "frames" not in ran.flat, "no clip is announced"
     assert "Nothing was measured" in ran.flat
-    assert "測定できませんでした" in cli("--lang", "ja", "models", "calibrate", "wan2.1-t2v-1.3b").flat
+    told = cli("--lang", "ja", "models", "calibrate", "wan2.1-t2v-1.3b").flat
+    assert "測定できませんでした" in told
+    assert "understudy models pull wan2.1-t2v-1.3b で取得" in told
     assert "local/tiny" in cli("models", "calibrate", "no-such").flat
