@@ -20,6 +20,8 @@ AGAIN_AFTER = timedelta(seconds=30)
 _FINAL_AT_HOME = {BackendError.code, GenerationFailed.code, OutOfMemory.code}
 """What our own device refuses before it begins (a clip beyond the card, damaged weights, a language it does not read) it
 refuses again."""
+TRIES, TRIES_AT_HOME = 2, 4
+"""How often a job that waits for its price is made at an offer that fails it; at home a failure costs electricity alone."""
 PATIENT_REFUSALS = 5
 """After this many 429s from one offer a job waits longer than the offer asks for."""
 
@@ -257,8 +259,9 @@ def tried_here(
         if tried.free_retry or not (down or tried.model == card.id):
             continue
         if tried.accepted and patient and tried.code == GenerationFailed.code:
-            # A failure is part of the price: once more there, unless it failed twice.
-            if sum(1 for t in ask.tried if t.model == card.id and t.accepted) < 2:
+            # A failure is part of the price: once more there, unless it failed too often.
+            most = TRIES_AT_HOME if card.where is Where.HOUSE else TRIES
+            if sum(1 for t in ask.tried if t.model == card.id and t.accepted) < most:
                 return None
         if tried.accepted:
             text = words("already failed for this job", "このジョブですでに失敗しています")

@@ -75,3 +75,15 @@ def test_who_waits_for_the_price_tries_a_failed_offer_once_more_everybody_else_g
     assert policy.decide(facts(ANT, LYNX), twice).planned == "lynx/clip"
     default = replace(ask(mode=Mode.CLOUD_FIRST), tried=(failed,))
     assert policy.decide(facts(ANT, LYNX), default).planned == "lynx/clip"
+
+
+def test_our_own_device_may_fail_a_job_more_often_than_a_provider_that_bills() -> None:
+    home = Tried("ours/clip", "generation_failed", True, NOW)
+    paid = Tried("ant/clip", "generation_failed", True, NOW)
+    # Nothing else is within the budget: a job that failed twice at home would be lost for want of money.
+    poor = facts(device(), offer("ant", "0.10"), money=policy.Money(day=1, caps={"day": 1}))
+    assert policy.decide(poor, replace(ask(), tried=(home,) * 3)).planned == "ours/clip"
+    assert policy.decide(poor, replace(ask(), tried=(home,) * 4)).planned is None
+    rich = facts(offer("ant", "0.10"))
+    assert policy.decide(rich, replace(ask(), tried=(paid,))).planned == "ant/clip"
+    assert policy.decide(rich, replace(ask(), tried=(paid,) * 2)).planned is None
