@@ -261,7 +261,7 @@ SCENARIOS = {"S1": s1, "S2": s2, "S3": s3, "S4": s4, "S4m": s4m, "S5": s5, "S6":
 TUNING_SEEDS = (101, 102, 103, 104, 105, 106)
 """Only these were looked at while the policy was made."""
 SEEDS = (41, 42, 43, 44, 45)
-"""The ones that count. 1 to 5, then 21 to 25, counted until they had been seen beside a change of the policy."""
+"""The ones that count. 1 to 5, 21 to 25 and 31 to 35 counted until they had been seen beside a change of the policy."""
 
 
 @dataclass
