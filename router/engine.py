@@ -9,7 +9,8 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,7 @@ from router.catalog import Catalog
 from router.contract import errors
 from router.contract.card import Where
 from router.contract.job import Job, JobError, Status
-from router.contract.words import words
+from router.contract.words import Words, words
 from router.db import Database, Tx
 from router.media import MediaStore
 from router.policy import Choice
@@ -258,10 +259,11 @@ class Engine:
             facts.ask(w.job, w.inputs, self._catalog, look.held.get(w.job.api_key, ())) for w in jobs.values()
         ]
         choices = await self._choices(look.facts, asks)
-        told = ((jobs[i].job, _told(jobs[i].job, choice, look.held)) for i, choice in choices.items())
+        told = [(jobs[i].job, _told(jobs[i].job, choice, look.held)) for i, choice in choices.items()]
         results = await asyncio.gather(
-            *(self._apply(job, choice) for job, choice in told if _is_news(job, choice))
+            *(self._apply(job, choice) for job, choice in told if _acts(job, choice))
         )
+        await self._explain((job, choice.decision.reason) for job, choice in told if not _acts(job, choice))
         for job_id, n, where in (s for s in results if s is not None):
             await self._hand_over(job_id, n, where)
         await self._copy(look.facts, look.running, look.held)
@@ -350,10 +352,17 @@ class Engine:
             await self._db.write(lambda tx: _give_up(tx, job, choice))
         elif choice.wake_at is not None and _out_of_money(job, choice):
             await self._db.write(lambda tx: _give_up(tx, job, choice))
-        elif job.reason != choice.decision.reason:
-            self._waitlist.forget(job.id)
-            await self._db.write(lambda tx: store.explain(tx, job.id, choice.decision.reason), matters=False)
         return None
+
+    async def _explain(self, told: Iterable[tuple[Job, Words]]) -> None:
+        """Write down what is waited for where that is new: most of a long queue waits for one thing."""
+        news: defaultdict[Words, list[str]] = defaultdict(list)
+        for job, reason in told:
+            if job.reason != reason:
+                news[reason].append(job.id)
+        for reason, ids in news.items():
+            await self._db.write(partial(store.explain, ids=ids, reason=reason), matters=False)
+            self._waitlist.told(ids, reason)
 
     async def _begin(
         self, job: Job, choice: Choice, start: Callable[..., int | None] = store.begin_attempt
@@ -612,10 +621,9 @@ def _told(job: Job, choice: Choice, held: purses.Held) -> Choice:
     return purses.told(choice, job.request, to_micros(job.billed_usd + job.reserved_usd), mine)
 
 
-def _is_news(job: Job, choice: Choice) -> bool:
-    """Whether the choice changes anything: most of a long queue waits for what it waited for before."""
-    starts_or_ends = choice.resolved is not None or choice.hopeless or _out_of_money(job, choice)
-    return starts_or_ends or job.reason != choice.decision.reason
+def _acts(job: Job, choice: Choice) -> bool:
+    """Whether the job starts or ends by this choice; all others wait on."""
+    return choice.resolved is not None or choice.hopeless or _out_of_money(job, choice)
 
 
 def _forget_dead(tx: Tx) -> None:

@@ -136,11 +136,7 @@ _LATEST_OF = (
 )
 _EXPLAIN = (
     sa.update(jobs)
-    .where(
-        jobs.c.id == sa.bindparam("job"),
-        jobs.c.status == Status.QUEUED,
-        sa.or_(jobs.c.reason.is_(None), jobs.c.reason != sa.bindparam("text")),
-    )
+    .where(jobs.c.id.in_(sa.bindparam("jobs", expanding=True)), jobs.c.status == Status.QUEUED)
     .values(reason=sa.bindparam("text"))
 )
 
@@ -517,10 +513,9 @@ def progress(tx: Tx, job_id: str, n: int, value: float) -> None:
     )
 
 
-def explain(tx: Tx, job_id: str, reason: Words) -> bool:
-    """Say what a waiting job waits for; False when that was said already."""
-    text = reason.model_dump_json()
-    return bool(tx.conn.execute(_EXPLAIN, {"job": job_id, "text": text}).rowcount)
+def explain(tx: Tx, ids: Sequence[str], reason: Words) -> None:
+    """Say what these jobs wait for, as far as they still wait."""
+    tx.conn.execute(_EXPLAIN, {"jobs": list(ids), "text": reason.model_dump_json()})
 
 
 def request_cancel(tx: Tx, job_id: str) -> bool:

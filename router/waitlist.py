@@ -3,7 +3,10 @@
 A waiting job is written once and read by every pass; parsing it anew took longer than planning it.
 """
 
+from collections.abc import Iterable
+
 from router import store
+from router.contract.words import Words
 from router.db import Tx
 from router.store import Waiting
 
@@ -26,6 +29,9 @@ class Waitlist:
         self._seen = newest
         return list(self._known.values())
 
-    def forget(self, job_id: str) -> None:
-        """Something of it was written without an event."""
-        self._known.pop(job_id, None)
+    def told(self, ids: Iterable[str], reason: Words) -> None:
+        """What these jobs wait for was written, without an event."""
+        for job_id in ids:
+            if (known := self._known.get(job_id)) is not None:
+                job = known.job.model_copy(update={"reason": reason})
+                self._known[job_id] = Waiting(job, known.inputs)

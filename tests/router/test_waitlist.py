@@ -73,13 +73,18 @@ async def test_what_started_or_ended_is_gone_and_its_place_is_taken_by_the_next(
     assert [w.job.id for w in await read(db, waitlist, most=3)] == ids[1:]
 
 
-async def test_a_reason_written_without_an_event_is_read_once_it_is_forgotten(db: Database) -> None:
+async def test_a_reason_is_written_for_all_that_still_wait_and_remembered(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waitlist = Waitlist()
-    (job_id,) = await db.write(lambda tx: create(tx, 1))
+    ids = await db.write(lambda tx: create(tx, 3))
     await read(db, waitlist)
-    await db.write(lambda tx: store.explain(tx, job_id, same("waits for the moon")))
-    (waiting,) = await read(db, waitlist)
-    assert waiting.job.reason is None
-    waitlist.forget(job_id)
-    (waiting,) = await read(db, waitlist)
-    assert waiting.job.reason == same("waits for the moon")
+    await db.write(lambda tx: store.move_job(tx, ids[2], Status.CANCELLED))
+    moon = same("waits for the moon")
+    await db.write(lambda tx: store.explain(tx, ids, moon))
+    waitlist.told(ids, moon)
+    loaded = parsed(monkeypatch)
+    assert [w.job.reason for w in await read(db, waitlist)] == [moon, moon]
+    assert loaded == []
+    jobs = await db.read(lambda tx: store.load(tx, ids))
+    assert [job.reason for job in jobs] == [moon, moon, None]
