@@ -49,14 +49,18 @@ class _Decisions:
                 return found
         text = tx.conn.execute(_DECISION, {"id": job_id, "n": n}).scalar_one()
         found = Decision.model_validate_json(text)
-        with self._lock:
-            self._kept[key] = found
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+        self.keep(job_id, n, created_at, found)
         return found
 
+    def keep(self, job_id: str, n: int, created_at: int, decision: Decision) -> None:
+        """As it is about to be written: decisions of one pass share their parts, read back each has its own."""
+        with self._lock:
+            self._kept[job_id, n, created_at] = decision
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
 
-_decisions = _Decisions(128)
+
+decisions = _Decisions(128)
 """A page of a list, and some."""
 
 
@@ -93,7 +97,7 @@ def attempt_of(tx: Tx, row: sa.RowMapping) -> Attempt:
         model=row["model"],
         status=AttemptStatus(row["status"]),
         resolved=_resolved(row["resolved"]),
-        decision=_decisions.of(tx, row["job_id"], row["n"], row["created_at"]),
+        decision=decisions.of(tx, row["job_id"], row["n"], row["created_at"]),
         reason=_said(row["reason"]),
         estimate_usd=_usd(row["estimate"]),
         reserved_usd=_usd(row["reserved"]) or Decimal(0),

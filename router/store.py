@@ -29,7 +29,7 @@ from router.contract.job import (
 from router.contract.request import VideoRequest
 from router.contract.words import Words, words
 from router.db import Tx, from_us, to_us
-from router.rows import Inputs, attempt_of, dump_inputs, job_of, load_inputs, request_of
+from router.rows import Inputs, attempt_of, decisions, dump_inputs, job_of, load_inputs, request_of
 from router.tables import attempts, events, jobs
 
 OPEN_JOBS = tuple(s.value for s in Status if not s.ended)
@@ -444,6 +444,7 @@ def _add_attempt(
             created_at=tx.us,
         )
     )
+    decisions.keep(job_id, n, tx.us, decision)
     event(tx, job_id, n, "submitting", {"backend": chosen.backend, "model": chosen.model})
 
 

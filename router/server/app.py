@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -56,6 +57,9 @@ def create_app(gateway: Gateway, *, page: PageFactory | None = None, host: str, 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with gateway:
+            # The catalogue and all code stay: walked again and again by the collector, they stop every request for 0.2 s.
+            gc.collect()
+            gc.freeze()
             engine["state"] = "running"
             stop = asyncio.Event()
             keeping = asyncio.create_task(slot.keep(stop), name="page")
