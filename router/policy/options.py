@@ -28,6 +28,7 @@ from router.policy.rejections import (
     refused_lately,
     tier_of,
     tried_here,
+    worn,
 )
 from router.policy.snapshot import Ask, Facts, OfferFacts
 from router.policy.timeline import Line
@@ -220,7 +221,7 @@ class Shapes:
         if no is not None:
             return no
         # Who waits for a price waits out what turned it away; everybody else goes to whoever can start.
-        behind = refused_lately(facts, ask, card) or (again is not None and not patient)
+        behind = refused_lately(facts, ask, card) or (again is not None and not patient) or worn(ask, card)
         return _Rough(offer, made, tier, behind, again)
 
     def _options(self, ask: Ask, rough: Sequence[_Rough]) -> list[Option]:

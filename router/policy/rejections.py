@@ -21,7 +21,8 @@ _FINAL_AT_HOME = {BackendError.code, GenerationFailed.code, OutOfMemory.code}
 """What our own device refuses before it begins (a clip beyond the card, damaged weights, a language it does not read) it
 refuses again."""
 TRIES, TRIES_AT_HOME = 2, 4
-"""How often a job that waits for its price is made at an offer that fails it; at home a failure costs electricity alone."""
+"""How often a job that waits for its price is made at an offer that fails it; at home, where a failure costs electricity
+alone, the later tries come after everybody else."""
 PATIENT_REFUSALS = 5
 """After this many 429s from one offer a job waits longer than the offer asks for."""
 
@@ -279,6 +280,11 @@ def tried_here(
             text = words("was not available a moment ago", "直前の試行で利用できませんでした")
             return reject(card, tried.code, text, usd=usd, ready_at=again)
     return None
+
+
+def worn(ask: Ask, card: ModelCard) -> bool:
+    """Our own device failed this job as often as a provider may: from here on it is the last resort."""
+    return sum(1 for t in ask.tried if t.model == card.id and t.accepted and not t.free_retry) >= TRIES
 
 
 def refused_lately(facts: Facts, ask: Ask, card: ModelCard) -> bool:

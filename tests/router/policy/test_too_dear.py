@@ -84,6 +84,9 @@ def test_our_own_device_may_fail_a_job_more_often_than_a_provider_that_bills() -
     poor = facts(device(), offer("ant", "0.10"), money=policy.Money(day=1, caps={"day": 1}))
     assert policy.decide(poor, replace(ask(), tried=(home,) * 3)).planned == "ours/clip"
     assert policy.decide(poor, replace(ask(), tried=(home,) * 4)).planned is None
+    able = facts(device(), offer("ant", "0.10"))
+    assert policy.decide(able, replace(ask(), tried=(home,))).planned == "ours/clip"
+    assert policy.decide(able, replace(ask(), tried=(home,) * 2)).planned == "ant/clip"
     rich = facts(offer("ant", "0.10"))
     assert policy.decide(rich, replace(ask(), tried=(paid,))).planned == "ant/clip"
     assert policy.decide(rich, replace(ask(), tried=(paid,) * 2)).planned is None
