@@ -62,24 +62,14 @@ def merged(old: Calibration, new: CalibratedDevice) -> Calibration:
 
 def rows_of(calibration: Calibration, device: str, model: str) -> tuple[Measured, ...]:
     """What was measured of this model on a device of this name."""
-    return tuple(
-        row
-        for found in calibration.devices
-        if found.device == device
-        for row in found.rows
-        if row.model == model
-    )
+    named = (found for found in calibration.devices if found.device == device)
+    return tuple(row for found in named for row in found.rows if row.model == model)
 
 
 def ran_out_of(calibration: Calibration, device: str, model: str) -> tuple[RanOut, ...]:
     """This model's plans that ran out of memory on a device of this name."""
-    return tuple(
-        row
-        for found in calibration.devices
-        if found.device == device
-        for row in found.ran_out
-        if row.model == model
-    )
+    named = (found for found in calibration.devices if found.device == device)
+    return tuple(row for found in named for row in found.ran_out if row.model == model)
 
 
 def peak_factor(rows: Sequence[Measured], ran_out: Sequence[RanOut] = ()) -> float:

@@ -88,6 +88,7 @@ class Admission:
             request, idempotency_key = caller.own(request), caller.idempotency(idempotency_key)
         self._check_names(request)
         request, inputs = await self._take_inputs(request, caller)
+        # It is only ever compared with that of the same key.
         print_ = store.fingerprint(request) if idempotency_key is not None else ""
         if idempotency_key is not None:
             known = await self._db.read(lambda tx: store.by_key(tx, idempotency_key, print_))

@@ -120,10 +120,9 @@ def rejected_row(rejected: Rejected, lang: Lang) -> dict[str, Any]:
 
 def finish_row(finish: "Finish") -> dict[str, Any]:
     """A common end of many jobs: what it costs, and who makes how many. `usd` is None where a price is not known."""
-    known = all(share.micros is not None for share in finish.shares)
     return {
         "done_by": finish.at.isoformat(),
-        "usd": money(from_micros(finish.micros)) if known else None,
+        "usd": money(finish.usd),
         "shares": [
             {
                 "backend": share.backend,

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pydantic import JsonValue
 
 from router import limits, store
-from router.carrier.ends import Ends, Taken
+from router.carrier.ends import QUICKER, Ends, Taken
 from router.carrier.parts import Parts
 from router.carrier.post import Finished, finish
 from router.contract import errors
@@ -310,8 +310,7 @@ class Carried(Ends):
     async def _fetch(self, backend: Backend, look: Completed, tries: int) -> float | None:
         """Bring the clip home; seconds until the next try, None when the attempt has ended."""
         if await self._is_spare():
-            spare = errors.Cancelled(words("the other copy was quicker", "もう一方の試行が先に完了しました"))
-            await self.cancelled(spare, accepted=True, bill=self.price_of(look))
+            await self.cancelled(errors.Cancelled(QUICKER), accepted=True, bill=self.price_of(look))
             return None
         await self.c.db.write(self._fetching)
         tmp = self.c.media.scratch(".mp4")

@@ -21,6 +21,7 @@ from router.pricing import from_micros, money, to_micros
 
 OUT_S = 600.0
 """A backend whose key or credit was refused rests this long, unless its key changes."""
+QUICKER = words("the other copy was quicker", "もう一方の試行が先に完了しました")
 MOST_FREE = 50
 """Attempts lost with our own process that a job may have: one that ends the process every time must end itself."""
 
@@ -181,11 +182,7 @@ class Ends:
         def commit(tx: Tx) -> None:
             job = store.get(tx, self.id)
             spare = job is not None and job.status is Status.COMPLETED
-            text = errors.Cancelled(
-                words("the other copy was quicker", "もう一方の試行が先に完了しました")
-                if spare
-                else words("cancelled", "キャンセルされました")
-            )
+            text = errors.Cancelled(QUICKER if spare else words("cancelled", "キャンセルされました"))
             if not store.move_attempt(
                 tx,
                 self.id,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from router.cli._door import Door
 from router.contract.job import Decision, Rejected
 from router.contract.words import words
-from router.pricing import from_micros
 
 if TYPE_CHECKING:
     from router.gateway import Finish
@@ -58,7 +57,7 @@ def show_finishes(
 ) -> None:
     """The soonest common end of many clips, then later ones that cost less; `beyond`: those a larger budget would buy."""
     if beyond:
-        least = door.amount(from_micros(beyond[-1].micros))
+        least = door.amount(beyond[-1].usd)
         door.say(
             words(
                 f"The budget does not hold {count} such clips; the cheapest way costs {least}:",
@@ -81,11 +80,9 @@ def show_finishes(
     )
     rows = []
     for finish in finishes or beyond:
-        known = all(share.micros is not None for share in finish.shares)
-        usd = from_micros(finish.micros) if known else None
-        each = None if usd is None else usd / count
+        each = None if finish.usd is None else finish.usd / count
         where = ", ".join(f"{share.model} × {share.jobs}" for share in finish.shares)
-        rows.append((moment(finish.at), door.amount(usd), door.amount(each), where))
+        rows.append((moment(finish.at), door.amount(finish.usd), door.amount(each), where))
     door.table(heads, rows)
     door.say(
         words(

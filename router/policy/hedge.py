@@ -27,7 +27,7 @@ class Hedge:
     """Micro-dollars, besides what the first copy holds."""
     gain_usd: float
     """Expected value less price."""
-    late: float = 1.0
+    late: float
     """How likely the first copy comes too late."""
 
 

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from router.policy.cost import billed_tries
 from router.policy.options import Option
 from router.policy.planning import Pass
 from router.policy.snapshot import Ask, Facts
-from router.pricing import to_micros
+from router.pricing import from_micros, to_micros
 
 STEPS = 9
 """Halvings of the interval between the soonest and the latest end."""
@@ -38,6 +39,12 @@ class Finish:
     at: datetime
     shares: tuple[Share, ...]
     """The largest first."""
+
+    @property
+    def usd(self) -> Decimal | None:
+        """The sum in US dollars; None where one of the prices is not known."""
+        known = all(share.micros is not None for share in self.shares)
+        return from_micros(self.micros) if known else None
 
     @property
     def micros(self) -> int:

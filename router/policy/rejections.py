@@ -262,7 +262,7 @@ def tried_here(
         if tried.accepted and patient and tried.code == GenerationFailed.code:
             # A failure is part of the price: once more there, unless it failed too often.
             most = TRIES_AT_HOME if card.where is Where.HOUSE else TRIES
-            if sum(1 for t in ask.tried if t.model == card.id and t.accepted) < most:
+            if _failures(ask, card) < most:
                 return None
         if tried.accepted:
             text = words("already failed for this job", "このジョブですでに失敗しています")
@@ -284,7 +284,11 @@ def tried_here(
 
 def worn(ask: Ask, card: ModelCard) -> bool:
     """Our own device failed this job as often as a provider may: from here on it is the last resort."""
-    return sum(1 for t in ask.tried if t.model == card.id and t.accepted and not t.free_retry) >= TRIES
+    return _failures(ask, card) >= TRIES
+
+
+def _failures(ask: Ask, card: ModelCard) -> int:
+    return sum(1 for t in ask.tried if t.model == card.id and t.accepted and not t.free_retry)
 
 
 def refused_lately(facts: Facts, ask: Ask, card: ModelCard) -> bool:

@@ -1,8 +1,6 @@
 """What the planner remembers of waiting jobs: read once, read again after an event, gone when they start or end."""
 
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,15 +11,6 @@ from router.contract.words import same
 from router.db import Database, Tx
 from router.store import Waiting
 from router.waitlist import Waitlist
-
-T = TypeVar("T")
-
-
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(f"sqlite:///{tmp_path / 'a.sqlite'}")
-    yield database
-    await database.close()
 
 
 def create(tx: Tx, count: int) -> list[str]:
@@ -38,9 +27,9 @@ async def read(db: Database, waitlist: Waitlist, most: int = 10) -> list[Waiting
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids of the jobs that were read from their rows from now on."""
     seen: list[str] = []
-    real: Callable[[Tx, list[str]], list[Waiting]] = store.load_waiting  # type: ignore[assignment]
+    real = store.load_waiting
 
-    def loading(tx: Tx, ids: list[str]) -> list[Waiting]:
+    def loading(tx: Tx, ids: Sequence[str]) -> list[Waiting]:
         seen.extend(ids)
         return real(tx, ids)
 
