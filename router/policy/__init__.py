@@ -57,10 +57,14 @@ __all__ = [
 
 
 def plan(facts: Facts, asks: Sequence[Ask]) -> dict[str, Choice]:
-    """Decide for every waiting job; those with `resolved` start now, the others are planned again at the next event."""
+    """Decide for every waiting job; those with `resolved` start now, the others are planned again at the next event.
+
+    Those that start come first, in the order in which they are to be handed over: our own device makes them in that order.
+    """
     pass_ = Pass(facts, asks)
     pass_.allot()
-    return {waiter.ask.id: answer(pass_, waiter) for waiter in pass_.waiters}
+    in_order = sorted(pass_.waiters, key=lambda w: (not w.now, w.start if w.now else 0.0))
+    return {waiter.ask.id: answer(pass_, waiter) for waiter in in_order}
 
 
 def decide(facts: Facts, ask: Ask) -> Choice:
