@@ -111,6 +111,7 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable, recent: S
                 mean_s=mine.mean_s if mine else None,
                 queued_s=ahead[card.backend] if card.where is Where.HOUSE else 0.0,
                 half_open=mine.half_open if mine else False,
+                rested_at=mine.until if mine and mine.half_open else None,
                 learned=_learned(mine) if mine else Learned(),
                 busy_until=tuple(ends[card.id]),
                 starts=windows.minute(card.id),

@@ -344,6 +344,7 @@ class Ours:
             rest=rest,
             room=None if places is None else places - len(known.running),
             half_open=half_open,
+            rested_at=EPOCH + timedelta(seconds=known.rest_until) if half_open else None,
             learned=known.learned,
             busy_until=self._ends(truth, known, mean),
             starts=tuple(EPOCH + timedelta(seconds=at) for at in known.starts if at > now - 60.0),

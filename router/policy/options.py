@@ -6,7 +6,7 @@ Everything here is computed once per distinct shape in a planning pass; jobs onl
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from heapq import nsmallest
 from typing import NamedTuple
@@ -32,6 +32,9 @@ from router.policy.rejections import (
 )
 from router.policy.snapshot import Ask, Facts, OfferFacts
 from router.policy.timeline import Line
+
+DOWN_FOR = timedelta(minutes=10)
+"""So long after its rest an offer that nobody tried counts as down; then one whose deadline is near may try it too."""
 
 
 @dataclass(eq=False, slots=True)
@@ -102,22 +105,25 @@ class _Rough(NamedTuple):
     again: Rejected | None
 
 
-def _down(rough: _Rough) -> bool:
-    rest, again = rough.offer.rest, rough.again
+def _down(facts: Facts, rough: _Rough) -> bool:
+    offer, rest, again = rough.offer, rough.offer.rest, rough.again
     return (
-        rough.offer.half_open
+        (offer.half_open and (offer.rested_at is None or facts.now < offer.rested_at + DOWN_FOR))
         or (rest is not None and rest.code == Unavailable.code)
         or (again is not None and again.code == Unavailable.code)
     )
 
 
 def _leave_room(options: Sequence[Option]) -> None:
-    """An outage is seldom over at the next try: who tries must still reach the next offer that is not down, not only the quickest."""
+    """An outage is seldom over at the next try, and the next offer may be silent too.
+
+    Who tries must still reach the next two that are not known to be down, not only the quickest.
+    """
     for i, option in enumerate(options):
         if option.down:
-            sure = next((o for o in options[i + 1 :] if not o.down), None)
-            if sure is not None:
-                option.lead = max(option.safe, CALL_S + sure.safe)
+            others = [o for o in options[i + 1 :] if not o.down][:2]
+            needs = (CALL_S * k + other.safe for k, other in enumerate(others, start=1))
+            option.lead = max(option.safe, *needs, 0.0)
 
 
 class Shapes:
@@ -250,7 +256,7 @@ class Shapes:
                     seconds=times[i].mean,
                     safe=safe,
                     lead=safe,
-                    down=_down(r),
+                    down=_down(facts, r),
                     earliest=earliest,
                     wait=max(line.at(0), earliest, 0.0),
                     blocked=blocked,

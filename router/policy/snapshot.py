@@ -52,6 +52,8 @@ class OfferFacts:
     """Seconds of work in front of a new job (our own device)."""
     half_open: bool = False
     """The breaker lets exactly one probe through."""
+    rested_at: datetime | None = None
+    """Half open: when the rest was over that the last failure brought."""
     learned: Learned = Learned()
     busy_until: Sequence[datetime] = ()
     """When the attempts that occupy this offer's places are expected to end, soonest first."""

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from router import facts
+from router import facts, limits
 from router.catalog import Catalog
 from router.contract.card import ModelCard
 from router.contract.job import Attempt
+from router.contract.words import words
 from router.db import Tx
+from router.policy import OfferFacts
 from router.settings import Settings
 from router.tables import attempts, metadata
 from tests.fakes import write_provider
@@ -139,3 +141,15 @@ def test_an_idle_device_begins_at_once(at: At, house: tuple[Settings, Catalog]) 
     attempt(at(0), 0, OURS, "completed", ended=90)
     attempt(at(500), 1, OURS, "running")
     assert ends(at(520), house, OURS) == [80]
+
+
+def test_an_offer_that_is_half_open_tells_since_when(at: At, house: tuple[Settings, Catalog]) -> None:
+    def paid(seconds: float) -> OfferFacts:
+        return next(o for o in facts.take(at(seconds), *house, Ready()).offers if o.card.id == "paid/clip")
+
+    assert paid(0).rested_at is None
+    for _ in range(3):
+        limits.failed(at(0), "paid/clip", words("down", "停止中"))
+    assert (paid(31).half_open, paid(31).rested_at) == (True, START + timedelta(seconds=30))
+    limits.worked(at(40), "paid/clip")
+    assert (paid(41).half_open, paid(41).rested_at) == (False, None)

@@ -124,8 +124,8 @@ def test_a_half_open_breaker_lets_one_job_through_in_every_mode() -> None:
 def test_who_is_short_of_time_does_not_try_again_what_was_down_but_takes_the_next_cheapest() -> None:
     world = facts(offer("ant", "0.15"), offer("crab", "0.22"), offer("hare", "0.40", seconds=50, sure=False))
     down = (Tried("ant/clip", "unavailable", False, NOW),)
-    # 30 s until it may ask again, 60 s for a call that hangs, 115 s to be safe at crab.
-    short, long = (replace(ask(due_s=due), tried=down) for due in (204, 206))
+    # 30 s until it may ask again, 60 s each for calls to ant and crab that hang, 120 s to be safe at hare.
+    short, long = (replace(ask(due_s=due), tried=down) for due in (269, 271))
     assert decide(world, short).planned == "crab/clip"
     assert decide(world, long).planned == "ant/clip"
 
@@ -135,6 +135,14 @@ def test_the_probe_of_an_outage_is_a_job_that_can_still_go_elsewhere() -> None:
     assert decide(world, ask(due_s=174)).planned == "crab/clip"
     assert decide(world, ask(due_s=176)).planned == "ant/clip"
     assert decide(facts(offer("ant", "0.15", half_open=True)), ask(due_s=174)).planned == "ant/clip"
+
+
+def test_an_offer_that_nobody_tried_for_long_is_tried_by_a_job_with_little_time_too() -> None:
+    at = NOW - timedelta(seconds=601)
+    world = facts(offer("ant", "0.15", half_open=True, rested_at=at), offer("crab", "0.22"))
+    assert decide(world, ask(due_s=174)).planned == "ant/clip"
+    newer = replace(world, now=NOW - timedelta(seconds=2))
+    assert decide(newer, ask(due_s=172)).planned == "crab/clip"
 
 
 def test_a_retry_after_is_believed() -> None:
