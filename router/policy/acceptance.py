@@ -51,15 +51,13 @@ class Waiter:
         "saving",
         "shape",
         "start",
-        "window",
     )
 
-    def __init__(self, ask: Ask, shape: Shape, due: float, window: float, has_deadline: bool) -> None:
+    def __init__(self, ask: Ask, shape: Shape, due: float, has_deadline: bool) -> None:
         """Stands before its first option."""
         self.ask = ask
         self.shape = shape
         self.due = due
-        self.window = window
         self.has_deadline = has_deadline
         self.rank = 0
         """Place among all jobs by deadline, then by arrival."""

@@ -83,6 +83,7 @@ class Lines:
             service_s=min(offer.seconds for offer in offers),
             serial=True,
             room=max(min(rooms), 0) if rooms else None,
+            in_hand=len(ends),
         )
 
     def _account(self, backend: str, offers: Sequence[OfferFacts]) -> None:

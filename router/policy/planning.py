@@ -76,20 +76,19 @@ class Pass:
 def _waiter(facts: Facts, ask: Ask, shape: Shape) -> Waiter:
     deadline = ask.request.preferences.deadline
     wanted = ask.due or deadline
-    age = _seconds(facts.now, ask.created_at) if ask.created_at is not None else 0.0
     if wanted is not None:
-        due = _seconds(wanted, facts.now)
-        return Waiter(ask, shape, due, due + max(age, 0.0), deadline is not None)
-    return Waiter(ask, shape, *_default_due(facts, shape, max(age, 0.0)), False)
+        return Waiter(ask, shape, _seconds(wanted, facts.now), deadline is not None)
+    age = _seconds(facts.now, ask.created_at) if ask.created_at is not None else 0.0
+    return Waiter(ask, shape, _default_due(facts, shape, max(age, 0.0)), False)
 
 
-def _default_due(facts: Facts, shape: Shape, age: float) -> tuple[float, float]:
+def _default_due(facts: Facts, shape: Shape, age: float) -> float:
     """Nobody gave a deadline: the default, but time enough for the offer it likes best, and again when that has passed."""
     window = facts.default_deadline_s
     if not shape.options:
-        return window, window
+        return window
     window = max(window, 2 * shape.options[0].safe)
-    return window * math.ceil((age + shape.least_safe) / window) - age, window
+    return window * math.ceil((age + shape.least_safe) / window) - age
 
 
 def _seconds(later: datetime, earlier: datetime) -> float:

@@ -14,14 +14,13 @@ HASTE = 2.0
 """Safe times before its deadline at which a spilled job goes to the dear offer whatever happens: room for one more try."""
 QUEUE = 1.0
 """Service times of the dear offer that each spilled job due earlier is given, where that offer has a limit."""
-WINDOW_SHARE = 0.02
 MARGIN_S = 60.0
-
-
 SLACK_S = 450.0
 """Slack that makes a job as much less urgent as a saving of 1/e."""
 HANDED_AT_ONCE = 4
 """Of a device that takes any number of jobs, as many are handed over with care for their order."""
+IN_HAND = 2
+"""Jobs a device has while others were refused there: the one it makes and the next. What is handed over cannot be pushed out."""
 
 
 def hold(waiters: Sequence[Waiter]) -> None:
@@ -47,9 +46,9 @@ def hold(waiters: Sequence[Waiter]) -> None:
             ahead = bisect_right(before, loss) if queue else 0
             if queue:
                 insort(before, loss)
-            waiter.held_until = (
-                due - HASTE * waiter.option.safe - queue * ahead - WINDOW_SHARE * waiter.window - MARGIN_S
-            )
+            # Held longer than an offer that is down is tried, no job would ever be its probe.
+            room = max(HASTE * waiter.option.safe, waiter.option.lead)
+            waiter.held_until = due - room - queue * ahead - MARGIN_S
 
 
 def _may_wait(waiter: Waiter) -> bool:
@@ -148,7 +147,10 @@ def _serial(line: Line, ready: list[Waiter]) -> list[Waiter]:
     total = line.earliest
     loaded = {w.option.model for w in ready if w.option is not None and w.option.offer.loaded}
     rest = list(ready)
-    while rest and (line.room is None or len(now) < line.room):
+    room = line.room
+    if room is not None and line.refused:
+        room = min(room, IN_HAND - line.in_hand)
+    while rest and (room is None or len(now) < room):
         at = _best_next(rest, total, loaded, probes) if len(rest) > 1 else 0
         waiter = rest[at]
         option = waiter.option

@@ -37,6 +37,7 @@ class Line:
         "demand",
         "earliest",
         "held",
+        "in_hand",
         "least",
         "left",
         "limited",
@@ -61,10 +62,11 @@ class Line:
         left: int | None = None,
         serial: bool = False,
         room: int | None = None,
+        in_hand: int = 0,
     ) -> None:
         """`places`: when each place is free (None: no limit); `history`: past starts, oldest first, not positive.
 
-        A `serial` line does one job after the other from `earliest` on; `room` of them may be handed over at once.
+        A `serial` line does one job after the other from `earliest` on; it has `in_hand`, and `room` more may be handed over.
         """
         self.name = name
         self.earliest = earliest
@@ -73,6 +75,7 @@ class Line:
         self.left = left
         self.serial = serial
         self.room = room
+        self.in_hand = in_hand
         self.count = None if places is None else len(places)
         self.limited = serial or places is not None or bool(self.windows) or left is not None
         self.account: Line | None = None
