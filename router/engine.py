@@ -6,9 +6,7 @@ DBOS executes; our own tables are the truth. A lost or repeated workflow is harm
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
-import socket
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import sqlalchemy as sa
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
@@ -33,11 +30,11 @@ from router.contract.job import Job, JobError, Status
 from router.contract.words import Words, words
 from router.db import Database, Tx
 from router.media import MediaStore
+from router.peers import Fenced, Peers, forget_dead
 from router.policy import Choice
 from router.pricing import to_micros
 from router.settings import Settings
 from router.store import Waiting
-from router.tables import attempts, executors
 from router.waitlist import Waitlist
 
 log = logging.getLogger("understudy.engine")
@@ -52,7 +49,7 @@ CLOCK_BACK = timedelta(seconds=2)
 TICK_S = 20.0
 SWEEP_S = 10.0
 BEAT_S = 2.0
-DEAD_S = 20.0
+LEAD_S = 1.0
 RETAIN_S = 3600.0
 TOGETHER = 500
 """Most jobs planned in one pass."""
@@ -61,7 +58,6 @@ _PLACES = {CLOUD: 1000, GPU: facts.LOCAL_PLACES}
 """DBOS only dispatches; how much starts is the planner's decision."""
 _POLL_S = {False: 0.1, True: 2.0}
 """On SQLite attempts start without a queue; only what an earlier version left in one is found there."""
-_LEADER_LOCK = 7_309_453_203
 
 _carrier: Carrier | None = None
 
@@ -79,16 +75,12 @@ async def attempt(job_id: str, n: int) -> None:
     await carry(job_id, n)
 
 
-class _Fenced(errors.ServerTrouble):
-    """Others took over this process's work."""
-
-
 @contextlib.contextmanager
 def _survives(what: str) -> Iterator[None]:
     """A full disk or a database that went away is no reason to end: nothing is lost, the loop looks again."""
     try:
         yield
-    except _Fenced:
+    except Fenced:
         raise
     except errors.ServerTrouble as error:
         log.error("%s waits: %s", what, error)
@@ -130,14 +122,11 @@ class Engine:
         self._settings = settings
         self._catalog = catalog
         self._backends = backends
-        self.me = "local" if db.sqlite else f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._dead: frozenset[str] = frozenset()
-        parts = Parts(db, settings, catalog, backends, media, self.me, lambda: self._dead)
+        self._peers = Peers(db, worker=worker)
+        parts = Parts(db, settings, catalog, backends, media, self._peers.me, lambda: self._peers.dead)
         self.carrier = Carrier(parts)
         self._media = media
         self._tasks: list[asyncio.Task[None]] = []
-        self._leader = db.sqlite
-        self._leader_conn: sa.Connection | None = None
         self._stray: set[str] = set()
         self._planned = (-1, datetime.now(UTC))
         """The newest event of the last plan, and when to plan again without one."""
@@ -158,7 +147,7 @@ class Engine:
         self.failed = asyncio.get_running_loop().create_future()
         try:
             if not self._db.sqlite:
-                await self._beat()
+                await self._peers.beat()
             await asyncio.to_thread(self._configure)
             DBOS.listen_queues(self._queues)
             DBOS.launch()
@@ -188,15 +177,7 @@ class Engine:
         # DBOS made its own thread pool the loop's default and has just closed it.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="understudy"))
         _carrier = None
-        if self._leader_conn is not None:
-            await asyncio.to_thread(self._leader_conn.close)
-        if not self._db.sqlite:
-            # Marked, not deleted: whoever comes next learns from it which attempts may be taken over.
-            await self._db.write(
-                lambda tx: tx.conn.execute(
-                    sa.update(executors).where(executors.c.id == self.me).values(dead=True)
-                )
-            )
+        await self._peers.leave()
 
     def _configure(self) -> None:
         theirs = logging.getLogger("dbos")
@@ -206,7 +187,7 @@ class Engine:
         theirs.propagate = True
         config: dict[str, object] = {
             "name": "understudy",
-            "executor_id": self.me,
+            "executor_id": self._peers.me,
             "application_version": VERSION,
             "log_level": "ERROR",
             "console_log_level": "ERROR",
@@ -291,7 +272,7 @@ class Engine:
         cancels = store.cancel_wanted(tx)
         newest = store.newest_event(tx)
         planned, until = self._planned
-        if not self._leader:
+        if not self._peers.leads:
             return _Look(cancels, newest, TICK_S)
         if newest == planned and tx.now < until:
             return _Look(cancels, newest, (until - tx.now).total_seconds())
@@ -437,10 +418,10 @@ class Engine:
                     await self._hand_over(job_id, n, where)
                 elif found.status not in {"PENDING", "ENQUEUED", "DELAYED"}:
                     await self._hand_over(job_id, n, where, again=f":r{secrets.token_hex(3)}")
-                elif found.status == "PENDING" and found.executor_id in self._dead:
+                elif found.status == "PENDING" and found.executor_id in self._peers.dead:
                     queue = GPU if where is Where.HOUSE else CLOUD
                     await asyncio.to_thread(DBOS.resume_workflows, [found.workflow_id], queue_name=queue)
-                elif found.status == "PENDING" and found.executor_id == self.me:
+                elif found.status == "PENDING" and found.executor_id == self._peers.me:
                     # DBOS believes that we carry it and we do not: give it one sweep's time, then start it anew.
                     if found.workflow_id in self._stray:
                         await self._hand_over(job_id, n, where, again=f":r{secrets.token_hex(3)}")
@@ -454,71 +435,13 @@ class Engine:
         while True:
             await asyncio.sleep(BEAT_S)
             with _survives("the heartbeat"):
-                await self._beat()
-
-    async def _beat(self) -> None:
-        """Say that we live and learn who does not. A process that was declared dead must end: others took its work."""
-        host, pid = socket.gethostname(), os.getpid()
-        started = int(psutil.Process(pid).create_time())
-
-        def beat(tx: Tx) -> tuple[set[str], bool]:
-            rows = tx.conn.execute(sa.select(executors)).mappings().all()
-            dead = {r["id"] for r in rows if r["dead"]}
-            for row in rows:
-                if row["id"] == self.me or row["dead"]:
-                    continue
-                gone = row["host"] == host and not _alive(row["pid"], row["pid_started"])
-                if gone or row["beat"] < tx.us - int(DEAD_S * 1e6):
-                    tx.conn.execute(sa.update(executors).where(executors.c.id == row["id"]).values(dead=True))
-                    dead.add(row["id"])
-            mine = next((r for r in rows if r["id"] == self.me), None)
-            if mine is None:
-                tx.conn.execute(
-                    sa.insert(executors).values(
-                        id=self.me,
-                        role="worker" if self._worker else "serve",
-                        host=host,
-                        pid=pid,
-                        pid_started=started,
-                        beat=tx.us,
-                    )
-                )
-            elif not mine["dead"]:
-                tx.conn.execute(sa.update(executors).where(executors.c.id == self.me).values(beat=tx.us))
-            return dead, bool(mine and mine["dead"])
-
-        dead, me_dead = await self._db.write(beat)
-        if me_dead:
-            raise _Fenced(
-                words(
-                    "this process was silent for too long and others took over its work; it ends now",
-                    "このプロセスは応答が途絶えたため、他のプロセスが処理を引き継ぎました。終了します",
-                )
-            )
-        new = dead - self._dead
-        self._dead = frozenset(dead)
-        if new and self._tasks:
-            await self._sweep()
+                if await self._peers.beat():
+                    await self._sweep()
 
     async def _lead_loop(self) -> None:
         while True:
-            try:
-                await asyncio.to_thread(self._try_to_lead)
-            except sa.exc.DBAPIError:
-                self._leader, self._leader_conn = False, None
-            await asyncio.sleep(1.0)
-
-    def _try_to_lead(self) -> None:
-        """A session lock on a connection of its own; a broken connection is a lost leadership."""
-        if self._leader_conn is None:
-            self._leader_conn = self._db.own_connection()
-        if self._leader:
-            self._leader_conn.exec_driver_sql("SELECT 1")
-            return
-        got = self._leader_conn.exec_driver_sql(f"SELECT pg_try_advisory_lock({_LEADER_LOCK})").scalar_one()
-        if got:
-            self._leader = True
-            self._db.poke()
+            await self._peers.try_to_lead()
+            await asyncio.sleep(LEAD_S)
 
     # -- retention
 
@@ -530,9 +453,9 @@ class Engine:
 
     async def _retain(self) -> None:
         await self._db.write(limits.forget_old)
-        await self._db.write(_forget_dead)
+        await self._db.write(forget_dead)
         keep = self._settings.storage.keep_days
-        if keep is not None and self._leader:
+        if keep is not None and self._peers.leads:
             before = datetime.now(UTC) - timedelta(days=keep)
             while old := await self._db.read(lambda tx: store.ended_before(tx, before, 200)):
                 for job_id in old:
@@ -624,23 +547,3 @@ def _told(job: Job, choice: Choice, held: purses.Held) -> Choice:
 def _acts(job: Job, choice: Choice) -> bool:
     """Whether the job starts or ends by this choice; all others wait on."""
     return choice.resolved is not None or choice.hopeless or _out_of_money(job, choice)
-
-
-def _forget_dead(tx: Tx) -> None:
-    """Processes that ended long ago, once no open attempt names them."""
-    busy = sa.select(attempts.c.carrier).where(
-        attempts.c.status.in_(store.OPEN_ATTEMPTS), attempts.c.carrier.is_not(None)
-    )
-    day_ago = tx.us - 86_400_000_000
-    tx.conn.execute(
-        sa.delete(executors).where(
-            executors.c.dead.is_(True), executors.c.beat < day_ago, executors.c.id.not_in(busy)
-        )
-    )
-
-
-def _alive(pid: int, started: int) -> bool:
-    try:
-        return abs(int(psutil.Process(pid).create_time()) - started) <= 1
-    except psutil.Error:
-        return False
