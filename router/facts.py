@@ -108,7 +108,6 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable, recent: S
                 rest=rest,
                 free_at=_free_at(windows, card),
                 room=most - taken[card.id] if most is not None else None,
-                mean_s=mine.mean_s if mine else None,
                 queued_s=ahead[card.backend] if card.where is Where.HOUSE else 0.0,
                 half_open=mine.half_open if mine else False,
                 rested_at=mine.until if mine and mine.half_open else None,

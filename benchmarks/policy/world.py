@@ -260,10 +260,10 @@ def s7(seed: int) -> World:
 SCENARIOS = {"S1": s1, "S2": s2, "S3": s3, "S4": s4, "S4m": s4m, "S5": s5, "S6": s6, "S7": s7}
 TUNING_SEEDS = (*range(101, 121), *range(201, 261))
 """Only these were looked at while the policy was made."""
-SEEDS = tuple(range(51, 61))
+SEEDS = tuple(range(61, 71))
 """The ones that count: ten, because the mean of S2 over five still wanders by 0.008.
 
-1 to 5, 21 to 25, 31 to 35 and 41 to 45 counted until they had been seen beside a change of the policy.
+1 to 5, 21 to 25, 31 to 35, 41 to 45 and 51 to 60 counted until they had been seen beside a change of the policy.
 """
 
 

@@ -11,6 +11,7 @@ offers keep the jobs that save most, and what may wait for a cheaper place does.
     options     all of it together: one offer as one shape of request sees it; `modes` orders them
     demand      what the jobs to come will take of our own device
     acceptance  deferred acceptance over the lines
+    thrift      who waits to the last when the budget will not do for all
     spill       when the matched jobs start: lazily where that saves, same models together
     planning    one pass from snapshot to starts; `answers` puts it in words
     makespan    the soonest common end that a budget buys

@@ -50,6 +50,7 @@ class Waiter:
         "rank",
         "saving",
         "shape",
+        "short",
         "start",
     )
 
@@ -75,6 +76,8 @@ class Waiter:
         self.saving = 0.0
         self.start = math.inf
         self.held_until = 0.0
+        self.short = False
+        """It is held because the budget may not do for all (`thrift`)."""
         self.now = False
         """It starts in this pass."""
         self.fixed = False

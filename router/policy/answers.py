@@ -18,6 +18,10 @@ from router.policy.snapshot import Choice, Facts
 from router.policy.timeline import NOW
 
 _FOREVER_S = 366 * 86_400.0
+_MONEY_FOR_OTHERS = words(
+    "the budget may not do for all waiting jobs, and cheaper ones go first",
+    "予算が待機中の全ジョブには足りない可能性があるため、より安いジョブを先に処理しています",
+)
 NAMED = 3
 """How many models are named that read a prompt."""
 
@@ -85,6 +89,7 @@ def _decision(pass_: Pass, waiter: Waiter) -> Decision:
         option.model if option is not None else None,
         waiter.now,
         waiter.held_until > NOW,
+        waiter.short,
         on_time,
         waiter.ask.created_at if patient else None,
         waiter.ask.request.project,
@@ -191,6 +196,8 @@ def _patience_ends(facts: Facts, waiter: Waiter, rejected: Sequence[Rejected]) -
 def _what_it_waits_for(facts: Facts, waiter: Waiter, rejected: Sequence[Rejected]) -> Words:
     """One sentence that does not change from look to look, so that it is written once."""
     option = waiter.option
+    if option is not None and waiter.short:
+        return _MONEY_FOR_OTHERS
     if option is not None and waiter.held_until > NOW:
         cheap = next(o for o, no in zip(waiter.shape.options, waiter.noes, strict=False) if no is No.FULL)
         return words(

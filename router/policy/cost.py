@@ -9,14 +9,12 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from router.contract.card import Where
-from router.policy.snapshot import Facts, Learned, OfferFacts
+from router.policy.snapshot import ENOUGH_RESULTS, Facts, Learned, OfferFacts
 
 HANDLING_USD = 0.03
 """What a failure costs besides its bill: the time of everybody who waits."""
 UNKNOWN_USD = 1e6
 """A price nobody knows is compared as if it were this."""
-ENOUGH_RESULTS = 20.0
-"""Below this many (decayed) results the documented typical time is believed, not the measured one."""
 UNMEASURED = 2.2
 """Times the documented typical time that an offer we do not know yet is given."""
 SLACK_S = 10.0

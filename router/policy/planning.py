@@ -11,6 +11,7 @@ from router.policy.options import Shape, Shapes
 from router.policy.rejections import Purse
 from router.policy.snapshot import Ask, Facts
 from router.policy.spill import hold, starts
+from router.policy.thrift import save
 
 
 class Pass:
@@ -40,6 +41,7 @@ class Pass:
         acceptance = self.match()
         while True:
             hold(acceptance.waiters)
+            save(self.facts, acceptance.waiters)
             now = starts(lines)
             broke = self._pay(now)
             if not broke:

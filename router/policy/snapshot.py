@@ -33,6 +33,12 @@ class Learned:
     """The latest times from acceptance to the clip, in any order: what `hedge` reads; empty: from the quantiles."""
 
 
+ENOUGH_RESULTS = 20.0
+"""Below this many (decayed) results the documented typical time is believed too, and its multiple for what is safe."""
+DOCUMENTED = 4.0
+"""Results that the documented typical time counts as beside the very first ones; less with each."""
+
+
 @dataclass(frozen=True)
 class OfferFacts:
     """One model on one backend as it stands now."""
@@ -46,8 +52,6 @@ class OfferFacts:
     """When the documented windows let the next start through; None means now."""
     room: int | None = None
     """Free places at the model; None where the limit is not documented."""
-    mean_s: float | None = None
-    """Learned seconds per job; None while nothing was learned."""
     queued_s: float = 0.0
     """Seconds of work in front of a new job (our own device)."""
     half_open: bool = False
@@ -69,9 +73,15 @@ class OfferFacts:
     @property
     def seconds(self) -> float:
         """Expected seconds of one job, without waiting."""
-        if self.mean_s is not None:
-            return self.mean_s
-        return self.learned.mean_s if self.learned.mean_s is not None else self.card.typical_seconds
+        if self.learned.mean_s is None:
+            return self.card.typical_seconds
+        # One quick clip does not make a quick device: what is documented counts as a few results.
+        results = self.learned.results
+        documented = DOCUMENTED * max(1 - results / ENOUGH_RESULTS, 0.0)
+        weight = results + documented
+        if weight == 0:
+            return self.learned.mean_s
+        return (results * self.learned.mean_s + documented * self.card.typical_seconds) / weight
 
 
 @dataclass(frozen=True)

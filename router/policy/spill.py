@@ -20,7 +20,12 @@ SLACK_S = 450.0
 HANDED_AT_ONCE = 4
 """Of a device that takes any number of jobs, as many are handed over with care for their order."""
 IN_HAND = 2
-"""Jobs a device has while others were refused there: the one it makes and the next. What is handed over cannot be pushed out."""
+"""Jobs a device has in hand while others were refused there, or whose clips are long: the one it makes and the next.
+
+What is handed over cannot be pushed out by a job that saves more.
+"""
+LONG_S = 30.0
+"""Reading the prompts of four short clips together is worth more than that; beside a long one it is little."""
 
 
 def hold(waiters: Sequence[Waiter]) -> None:
@@ -32,8 +37,9 @@ def hold(waiters: Sequence[Waiter]) -> None:
     spilled: dict[Line, list[tuple[float, float, int, Waiter]]] = defaultdict(list)
     for waiter in waiters:
         waiter.held_until = 0.0
+        waiter.short = False
         option = waiter.option
-        cheap = _cheaper_but_full(waiter) if _may_wait(waiter) else None
+        cheap = _cheaper_but_full(waiter) if may_wait(waiter) and not waiter.fixed else None
         if cheap is not None and option is not None:
             saving = (option.cost - cheap.cost) / cheap.seconds
             spilled[option.line].append((waiter.due, -saving, waiter.rank, waiter))
@@ -41,19 +47,23 @@ def hold(waiters: Sequence[Waiter]) -> None:
         jobs.sort()
         queue = QUEUE * line.interval_s
         before: list[float] = []
-        for due, loss, _, waiter in jobs:
+        for _, loss, _, waiter in jobs:
             assert waiter.option is not None
             ahead = bisect_right(before, loss) if queue else 0
             if queue:
                 insort(before, loss)
-            # Held longer than an offer that is down is tried, no job would ever be its probe.
-            room = max(HASTE * waiter.option.safe, waiter.option.lead)
-            waiter.held_until = due - room - queue * ahead - MARGIN_S
+            waiter.held_until = last_moment(waiter, waiter.option) - queue * ahead
 
 
-def _may_wait(waiter: Waiter) -> bool:
-    mode = waiter.shape.mode
-    return mode in SPILLS_LAZILY and waiter.has_deadline and waiter.ask.due is None and not waiter.fixed
+def last_moment(waiter: Waiter, option: Option) -> float:
+    """When it leaves for the dear offer whatever happens, in seconds from now."""
+    # Held longer than an offer that is down is tried, no job would ever be its probe.
+    return waiter.due - max(HASTE * option.safe, option.lead) - MARGIN_S
+
+
+def may_wait(waiter: Waiter) -> bool:
+    """Whether its mode and its deadline let it wait for a better price."""
+    return waiter.shape.mode in SPILLS_LAZILY and waiter.has_deadline and waiter.ask.due is None
 
 
 def _cheaper_but_full(waiter: Waiter) -> Option | None:
@@ -148,7 +158,7 @@ def _serial(line: Line, ready: list[Waiter]) -> list[Waiter]:
     loaded = {w.option.model for w in ready if w.option is not None and w.option.offer.loaded}
     rest = list(ready)
     room = line.room
-    if room is not None and line.refused:
+    if room is not None and (line.refused or line.service_s >= LONG_S):
         room = min(room, IN_HAND - line.in_hand)
     while rest and (room is None or len(now) < room):
         at = _best_next(rest, total, loaded, probes) if len(rest) > 1 else 0

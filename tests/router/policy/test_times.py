@@ -112,15 +112,22 @@ def test_what_saves_most_runs_before_what_is_due_a_little_earlier() -> None:
     assert choices["job001"].planned == "ours/clip"
 
 
+SHORT = replace(SURE, mean_s=20.0, p85_s=20.0, p97_s=20.0, p99_s=20.0)
+
+
 def test_a_device_that_keeps_some_jobs_at_hand_gets_that_many() -> None:
-    choices = policy.plan(facts(device(room=3)), [ask(n, due_s=9000) for n in range(6)])
+    jobs = [ask(n, due_s=9000) for n in range(6)]
+    choices = policy.plan(facts(device(room=3, learned=SHORT)), jobs)
     assert sum(c.resolved is not None for c in choices.values()) == 3
+    # Of long clips only the one that it makes and the next.
+    choices = policy.plan(facts(device(room=3)), jobs)
+    assert sum(c.resolved is not None for c in choices.values()) == 2
 
 
 def test_a_device_that_others_were_refused_at_gets_only_the_next_job() -> None:
-    busy = device(room=3, busy_until=(NOW + timedelta(seconds=50),))
-    large = crowd(1600)
-    scarce = policy.plan(facts(busy, ANT_SMALL, DOVE), [*large, *(ask(n, due_s=1600) for n in range(3))])
+    busy = device(room=3, busy_until=(NOW + timedelta(seconds=5),), learned=SHORT)
+    large = [ask(100 + n, due_s=400, resolution="1080p") for n in range(40)]
+    scarce = policy.plan(facts(busy, ANT_SMALL, DOVE), [*large, *(ask(n, due_s=400) for n in range(3))])
     assert [i for i, c in scarce.items() if c.resolved and c.planned == "ours/clip"] == ["job100"]
     ample = policy.plan(facts(busy, ANT_SMALL, DOVE), large[:5])
     assert sum(c.resolved is not None for c in ample.values()) == 3
@@ -128,7 +135,7 @@ def test_a_device_that_others_were_refused_at_gets_only_the_next_job() -> None:
 
 def test_jobs_are_handed_over_in_the_order_in_which_they_are_to_be_made() -> None:
     late, soon, sooner = ask(1, due_s=9000), ask(2, due_s=1000), ask(3, due_s=500)
-    choices = policy.plan(facts(device(room=3)), [late, soon, sooner])
+    choices = policy.plan(facts(device(room=3, learned=SHORT)), [late, soon, sooner])
     assert list(choices) == ["job003", "job002", "job001"]
     assert all(choice.resolved is not None for choice in choices.values())
 
