@@ -89,11 +89,11 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable, recent: S
     outs = {card.id: usable.out(card) for card in catalog.cards.values()}
     windows = _windows(tx, catalog, (card for card in catalog.cards.values() if outs[card.id] is None))
     in_memory = _in_memory(tx, settings, latest)
-    nobody = settings.local.carried_by == "worker" and not _worker_lives(tx)
+    devices = _workers(tx) if settings.local.carried_by == "worker" else 1
     offers = []
     for card in catalog.cards.values():
         out = outs[card.id]
-        if nobody and out is None and card.local is not None:
+        if devices == 0 and out is None and card.local is not None:
             out = NO_WORKER
         if out is not None:
             # Never started, so nothing else about it matters to a plan.
@@ -142,6 +142,7 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable, recent: S
         recent=recent,
         demo_model=local.demo_model,
         patience_s=router.cloud_patience_s,
+        devices=max(devices, 1),
         can_hedge=True,
         electricity_per_s=Decimal(str(local.watts)) / Decimal(3_600_000) * local.kwh_usd,
     )
@@ -370,12 +371,13 @@ def _free_at(windows: Windows, card: ModelCard) -> datetime | None:
     return max((end for end in ends if end is not None), default=None)
 
 
-def _worker_lives(tx: Tx) -> bool:
+def _workers(tx: Tx) -> int:
+    """Processes that live and carry local jobs."""
     c = executors.c
-    query = sa.select(sa.literal(1)).where(
+    query = sa.select(sa.func.count()).where(
         c.role == "worker", c.dead.is_(False), c.beat > tx.us - WORKER_BEAT_US
     )
-    return tx.conn.execute(query.limit(1)).scalar_one_or_none() is not None
+    return int(tx.conn.execute(query).scalar_one())
 
 
 def _rest(

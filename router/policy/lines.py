@@ -84,6 +84,7 @@ class Lines:
             serial=True,
             room=max(min(rooms), 0) if rooms else None,
             in_hand=len(ends),
+            devices=facts.devices,
         )
 
     def _account(self, backend: str, offers: Sequence[OfferFacts]) -> None:

@@ -175,6 +175,8 @@ class Facts:
     recent: Sequence[Seen] = ()
     """Jobs that came in during the last `recent_s` seconds, whatever became of them: what to expect next (`demand`)."""
     recent_s: float = 3600.0
+    devices: int = 1
+    """Machines that carry local jobs; each needs a job in hand."""
     can_hedge: bool = False
     """Whether whoever carries attempts can carry a second one of the same job."""
 

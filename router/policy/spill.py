@@ -20,7 +20,7 @@ SLACK_S = 450.0
 HANDED_AT_ONCE = 4
 """Of a device that takes any number of jobs, as many are handed over with care for their order."""
 IN_HAND = 2
-"""Jobs a device has in hand while others were refused there, or whose clips are long: the one it makes and the next.
+"""Jobs each device has in hand while others were refused there, or whose clips are long: the one it makes and the next.
 
 What is handed over cannot be pushed out by a job that saves more.
 """
@@ -159,7 +159,7 @@ def _serial(line: Line, ready: list[Waiter]) -> list[Waiter]:
     rest = list(ready)
     room = line.room
     if room is not None and (line.refused or line.service_s >= LONG_S):
-        room = min(room, IN_HAND - line.in_hand)
+        room = min(room, IN_HAND * line.devices - line.in_hand)
     while rest and (room is None or len(now) < room):
         at = _best_next(rest, total, loaded, probes) if len(rest) > 1 else 0
         waiter = rest[at]

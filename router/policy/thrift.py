@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from operator import itemgetter
 
 from router.policy.acceptance import Waiter
 from router.policy.snapshot import Facts
@@ -20,14 +21,15 @@ def save(facts: Facts, waiters: Sequence[Waiter]) -> None:
     Near its last moment a job may start if the cheaper ones before it leave enough, without any doubt added.
     """
     money = facts.money
-    lefts = [left for left in (money.day, money.month) if left is not None]
-    if not lefts:
+    budgets = [(money.day, money.day_turns_at), (money.month, money.month_turns_at)]
+    least_left = min(
+        ((micros, turns) for micros, turns in budgets if micros is not None), default=None, key=itemgetter(0)
+    )
+    if least_left is None:
         return
-    left = min(lefts) / 1e6
-    turns = [at for at in (money.day_turns_at, money.month_turns_at) if at is not None]
-    fresh = min(((at - facts.now).total_seconds() for at in turns), default=None)
-    claims = [w for w in waiters if _claims(w, fresh)]
-    claims.sort(key=_worth)
+    left, turns = least_left[0] / 1e6, least_left[1]
+    fresh = math.inf if turns is None else (turns - facts.now).total_seconds()
+    claims = sorted((w for w in waiters if _claims(w, fresh)), key=_worth)
     need, least = 0.0, math.inf
     for waiter in claims:
         assert waiter.option is not None
@@ -45,12 +47,10 @@ def save(facts: Facts, waiters: Sequence[Waiter]) -> None:
             waiter.short = True
 
 
-def _claims(waiter: Waiter, fresh: float | None) -> bool:
-    """Whether it will want money of this budget; who can wait for the next day's counts nowhere."""
+def _claims(waiter: Waiter, fresh: float) -> bool:
+    """Whether it will want money of this budget; who can wait for the next day's (in `fresh` seconds) counts nowhere."""
     option = waiter.option
-    if option is None or option.made.most == 0 or not may_wait(waiter):
-        return False
-    return fresh is None or waiter.due <= fresh
+    return option is not None and option.made.most > 0 and may_wait(waiter) and waiter.due <= fresh
 
 
 def _worth(waiter: Waiter) -> tuple[bool, float, int]:

@@ -35,6 +35,7 @@ class Line:
         "begun",
         "count",
         "demand",
+        "devices",
         "earliest",
         "held",
         "in_hand",
@@ -63,10 +64,11 @@ class Line:
         serial: bool = False,
         room: int | None = None,
         in_hand: int = 0,
+        devices: int = 1,
     ) -> None:
         """`places`: when each place is free (None: no limit); `history`: past starts, oldest first, not positive.
 
-        A `serial` line does one job after the other from `earliest` on; it has `in_hand`, and `room` more may be handed over.
+        A `serial` line does one job after the other from `earliest` on. Its `devices` have `in_hand`, `room` more may be handed over.
         """
         self.name = name
         self.earliest = earliest
@@ -76,6 +78,7 @@ class Line:
         self.serial = serial
         self.room = room
         self.in_hand = in_hand
+        self.devices = devices
         self.count = None if places is None else len(places)
         self.limited = serial or places is not None or bool(self.windows) or left is not None
         self.account: Line | None = None

@@ -15,7 +15,7 @@ from router.contract.words import words
 from router.db import Tx
 from router.policy import OfferFacts
 from router.settings import Settings
-from router.tables import attempts, metadata
+from router.tables import attempts, executors, metadata
 from tests.fakes import write_provider
 from tests.router.house import settings
 
@@ -153,3 +153,21 @@ def test_an_offer_that_is_half_open_tells_since_when(at: At, house: tuple[Settin
     assert (paid(31).half_open, paid(31).rested_at) == (True, START + timedelta(seconds=30))
     limits.worked(at(40), "paid/clip")
     assert (paid(41).half_open, paid(41).rested_at) == (False, None)
+
+
+def test_every_living_worker_is_a_device_and_without_one_local_models_wait(
+    at: At, house: tuple[Settings, Catalog]
+) -> None:
+    local = house[0].local.model_copy(update={"carried_by": "worker"})
+    apart = house[0].model_copy(update={"local": local})
+
+    def look(seconds: float) -> tuple[int, bool]:
+        found = facts.take(at(seconds), apart, house[1], Ready())
+        return found.devices, next(o for o in found.offers if o.card.id == OURS).unusable is None
+
+    assert look(0) == (1, False)
+    for name, dead in (("one", False), ("two", False), ("gone", True)):
+        row = {"id": name, "role": "worker", "host": "h", "pid": 1, "pid_started": 1, "beat": at(0).us}
+        at(0).conn.execute(sa.insert(executors).values(**row, dead=dead))
+    assert look(1) == (2, True)
+    assert look(3600) == (1, False)

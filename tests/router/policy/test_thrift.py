@@ -59,6 +59,9 @@ def test_at_the_last_moment_the_cheaper_ones_are_bought_and_the_dearest_is_not()
 def test_who_can_wait_for_the_money_of_the_next_day_takes_none_of_this_days_from_others() -> None:
     turns = NOW + timedelta(seconds=600)
     assert "job000" in begun(plan(1.00, day_turns_at=turns))
+    # The month's money is the scarcer, and the day brings none of it.
+    month = {"month": 1_000_000, "month_turns_at": NOW + timedelta(days=9)}
+    assert begun(plan(5.00, day_turns_at=turns, **month)) == ALL[1:]
 
 
 def test_among_jobs_that_cost_the_same_nobody_is_held() -> None:

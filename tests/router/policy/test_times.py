@@ -122,6 +122,8 @@ def test_a_device_that_keeps_some_jobs_at_hand_gets_that_many() -> None:
     # Of long clips only the one that it makes and the next.
     choices = policy.plan(facts(device(room=3)), jobs)
     assert sum(c.resolved is not None for c in choices.values()) == 2
+    choices = policy.plan(facts(device(room=4), devices=2), jobs)
+    assert sum(c.resolved is not None for c in choices.values()) == 4
 
 
 def test_a_device_that_others_were_refused_at_gets_only_the_next_job() -> None:
