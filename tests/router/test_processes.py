@@ -79,8 +79,9 @@ def _jobs(home: Path) -> list[dict[str, Any]]:
         env=_environ(home),
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert told.returncode == 0, told.stderr
     rows: list[dict[str, Any]] = json.loads(told.stdout)
     return rows
 
