@@ -9,9 +9,7 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Protocol
 
-import sqlalchemy as sa
-
-from router import breakeven, keys, ledger, limits, purses, store
+from router import breakeven, keys, ledger, limits, peers, purses, store
 from router.catalog import Catalog
 from router.contract.card import Limits, LostSubmit, ModelCard, Where
 from router.contract.job import Attempt, AttemptStatus, Job, Rejected
@@ -24,7 +22,6 @@ from router.pricing import to_micros
 from router.purses import Purse, narrowed
 from router.rows import Inputs
 from router.settings import Settings
-from router.tables import executors
 from router.windows import Windows
 
 LOCAL_PLACES = 4
@@ -49,8 +46,6 @@ NO_WORKER = _Out(
     "no_worker",
     words("no understudy worker is running", "understudy worker が起動していません"),
 )
-WORKER_BEAT_US = 20_000_000
-"""A worker that was silent longer is not counted on."""
 
 
 class Usable(Protocol):
@@ -89,7 +84,7 @@ def take(tx: Tx, settings: Settings, catalog: Catalog, usable: Usable, recent: S
     outs = {card.id: usable.out(card) for card in catalog.cards.values()}
     windows = _windows(tx, catalog, (card for card in catalog.cards.values() if outs[card.id] is None))
     in_memory = _in_memory(tx, settings, latest)
-    devices = _workers(tx) if settings.local.carried_by == "worker" else 1
+    devices = peers.living(tx, "worker") if settings.local.carried_by == "worker" else 1
     offers = []
     for card in catalog.cards.values():
         out = outs[card.id]
@@ -369,15 +364,6 @@ def _windows(tx: Tx, catalog: Catalog, cards: Iterable[ModelCard]) -> Windows:
 def _free_at(windows: Windows, card: ModelCard) -> datetime | None:
     ends = (windows.free_at(card.id), windows.free_at(card.backend))
     return max((end for end in ends if end is not None), default=None)
-
-
-def _workers(tx: Tx) -> int:
-    """Processes that live and carry local jobs."""
-    c = executors.c
-    query = sa.select(sa.func.count()).where(
-        c.role == "worker", c.dead.is_(False), c.beat > tx.us - WORKER_BEAT_US
-    )
-    return int(tx.conn.execute(query).scalar_one())
 
 
 def _rest(

@@ -11,12 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import sqlalchemy as sa
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from router import backup as backups
-from router import ledger, report, retention, spending, store
+from router import ledger, peers, report, retention, spending, store
 from router.admission import Admission
 from router.audit import audit
 from router.backends import Backends
@@ -37,7 +36,6 @@ from router.pricing import money, to_micros
 from router.report import Checked, ModelRow, ProviderRow
 from router.settings import Settings
 from router.spending import Booking, Budget, LocalDay, SpendReport, SpendRow
-from router.tables import executors
 from router.weights import Installed, Pull, PullProgress, Weights
 
 if TYPE_CHECKING:
@@ -566,7 +564,9 @@ class Gateway:
             except LockTimeout:
                 return False
             self._lock = lock
-        elif self.role is EngineRole.HELP and await self._db.read(_someone_lives):
+        elif self.role is EngineRole.HELP and await self._db.read(
+            lambda tx: peers.living(tx, within_us=LIVE_US) > 0
+        ):
             return False
         from router.engine import Engine
 
@@ -639,12 +639,6 @@ def _settled(billed_usd: Decimal) -> JobError:
             f"有料の呼び出しの応答が失われ、プロバイダーの請求に基づき ${usd} で清算されました。",
         ),
     )
-
-
-def _someone_lives(tx: Tx) -> bool:
-    recent = tx.us - LIVE_US
-    query = sa.select(sa.literal(1)).where(executors.c.dead.is_(False), executors.c.beat > recent).limit(1)
-    return tx.conn.execute(query).scalar_one_or_none() is not None
 
 
 def _no_folder(error: OSError) -> errors.ServerTrouble:

@@ -18,7 +18,7 @@ from router.contract.words import words
 from router.db import Database, Tx
 from router.tables import attempts, executors
 
-DEAD_S = 20.0
+_DEAD_US = 20_000_000
 _LEADER_LOCK = 7_309_453_203
 _DAY_US = 86_400_000_000
 
@@ -53,7 +53,7 @@ class Peers:
                 if row["id"] == self.me or row["dead"]:
                     continue
                 gone = row["host"] == host and not _alive(row["pid"], row["pid_started"])
-                if gone or row["beat"] < tx.us - int(DEAD_S * 1e6):
+                if gone or row["beat"] < tx.us - _DEAD_US:
                     self._set(tx, row["id"], dead=True)
                     dead.add(row["id"])
             mine = next((r for r in rows if r["id"] == self.me), None)
@@ -108,6 +108,13 @@ class Peers:
     @staticmethod
     def _set(tx: Tx, name: str, **values: object) -> None:
         tx.conn.execute(sa.update(executors).where(executors.c.id == name).values(**values))
+
+
+def living(tx: Tx, role: str | None = None, within_us: int = _DEAD_US) -> int:
+    """How many processes, of this role or of any, beat within this time and were not declared dead."""
+    c = executors.c
+    query = sa.select(sa.func.count()).where(c.dead.is_(False), c.beat > tx.us - within_us)
+    return int(tx.conn.execute(query if role is None else query.where(c.role == role)).scalar_one())
 
 
 def forget_dead(tx: Tx) -> None:

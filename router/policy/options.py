@@ -122,8 +122,8 @@ def _leave_room(options: Sequence[Option]) -> None:
     for i, option in enumerate(options):
         if option.down:
             others = [o for o in options[i + 1 :] if not o.down][:2]
-            needs = (CALL_S * k + other.safe for k, other in enumerate(others, start=1))
-            option.lead = max(option.safe, *needs, 0.0)
+            needs = [CALL_S * k + other.safe for k, other in enumerate(others, start=1)]
+            option.lead = max([option.safe, *needs])
 
 
 class Shapes:

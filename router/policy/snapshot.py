@@ -34,7 +34,7 @@ class Learned:
 
 
 ENOUGH_RESULTS = 20.0
-"""Below this many (decayed) results the documented typical time is believed too, and its multiple for what is safe."""
+"""Below this many (decayed) results what is documented counts: in the expected time, and alone in the safe one."""
 DOCUMENTED = 4.0
 """Results that the documented typical time counts as beside the very first ones; less with each."""
 
@@ -78,10 +78,8 @@ class OfferFacts:
         # One quick clip does not make a quick device: what is documented counts as a few results.
         results = self.learned.results
         documented = DOCUMENTED * max(1 - results / ENOUGH_RESULTS, 0.0)
-        weight = results + documented
-        if weight == 0:
-            return self.learned.mean_s
-        return (results * self.learned.mean_s + documented * self.card.typical_seconds) / weight
+        measured = results * self.learned.mean_s
+        return (measured + documented * self.card.typical_seconds) / (results + documented)
 
 
 @dataclass(frozen=True)
